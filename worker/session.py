@@ -1,0 +1,93 @@
+"""One ONNX Runtime session on one thread: token ids to vectors.
+
+The only file that imports onnxruntime. Guarantees: the graph that runs is the graph in the file (no
+optimization at load, so what a build measured is what is served); texts share a tensor only
+if they have exactly equal length and the manifest allows it; nothing is padded.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from worker.bundle import Bundle
+from worker.errors import ModelError
+
+INPUT = "input_ids"
+OUTPUT = "embedding"
+
+# Operators of ONNX Runtime's CPU provider that multiply integers.
+INTEGER_KERNELS = frozenset(
+    {"DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulInteger", "QLinearMatMul", "QGemm", "MatMulNBits"}
+)
+
+
+def session_options() -> ort.SessionOptions:
+    """Returns the options of every session that measures or serves: one thread, no spinning, graph as it is."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Subnormal weights cost up to ten times on x86; flushing them changes nothing a cosine can see.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # Input lengths vary: a memory plan per shape only grows.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    return options
+
+
+class Session:
+    """Runs one model on the calling thread.
+
+    Raises:
+        ModelError: The graph cannot be loaded, or its input or output is not the bundle's.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._max_group_tokens = bundle.manifest.max_group_tokens
+        self._dim = bundle.manifest.dim
+        try:
+            self._session = ort.InferenceSession(
+                str(bundle.model), session_options(), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's errors share no public base class
+            raise ModelError(f"cannot load {bundle.model}: {error}") from error
+        inputs = [i.name for i in self._session.get_inputs()]
+        outputs = [o.name for o in self._session.get_outputs()]
+        if inputs != [INPUT] or outputs != [OUTPUT]:
+            raise ModelError(
+                f"{bundle.model} has inputs {inputs} and outputs {outputs}, wanted [{INPUT!r}] and [{OUTPUT!r}]; "
+                "build the bundle again"
+            )
+
+    def embed(self, texts: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Returns the vectors of texts: ids `[tokens]` each, result float32 `[texts, dim]` in their order.
+
+        Neighbours of equal length share a run where the manifest allows it, all others run alone.
+
+        Raises:
+            ModelError: The model could not compute; nothing is kept of the failed run.
+        """
+        vectors = np.empty((len(texts), self._dim), dtype=np.float32)
+        done = 0
+        for length, same in groupby(texts, key=len):
+            rows = list(same)
+            step = max(1, self._max_group_tokens // max(1, length))
+            for start in range(0, len(rows), step):
+                group = rows[start : start + step]
+                vectors[done : done + len(group)] = self._run(np.stack(group))
+                done += len(group)
+        return vectors
+
+    def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        try:
+            (vectors,) = self._session.run([OUTPUT], {INPUT: ids})
+        except Exception as error:  # onnxruntime's errors share no public base class
+            raise ModelError(f"the model failed on {ids.shape[0]} × {ids.shape[1]} tokens: {error}") from error
+        result: NDArray[np.float32] = vectors
+        return result
