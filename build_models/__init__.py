@@ -1,1 +1,1 @@
-"""Turns a transformer into a checked INT8 bundle that the worker serves."""
+"""Turns a transformer into a checked bundle that the worker can serve."""

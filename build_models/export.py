@@ -1,0 +1,161 @@
+"""The model in torch: the reference that everything is compared with, and its export to ONNX.
+
+The only file that imports torch and transformers. The exported graph reads token ids of texts of one
+length and nothing else: no padding, so no attention mask.
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from torch.jit._trace import TracerWarning
+
+from build_models.description import SourceModel
+from build_models.errors import ExportError, SourceError
+from worker.bundle import Pooling
+from worker.session import INPUT, OUTPUT
+
+# The first opset with LayerNormalization as an operator; newer ones gain nothing here.
+OPSET = 17
+# Parts of a checkpoint that no text vector depends on.
+_UNUSED_WEIGHTS = ("pooler.",)
+# What torch says of the tracing exporter; each was looked at, and parity is proven after every export.
+_EXPORT_WARNINGS = (
+    (DeprecationWarning, r"You are using the legacy TorchScript-based ONNX export"),
+    (DeprecationWarning, r"The feature will be removed"),
+    (TracerWarning, r".*"),
+)
+
+
+class TorchModel:
+    """The unmodified model in FP32.
+
+    Raises:
+        SourceError: Config or weights cannot be read, or weights are missing.
+    """
+
+    def __init__(self, source: SourceModel) -> None:
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        self._source = source
+        try:
+            model, loading = transformers.AutoModel.from_pretrained(
+                source.folder,
+                attn_implementation="eager",
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except Exception as error:  # the library raises whatever its readers raise
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise SourceError(f"cannot read the model in {source.folder}: {reason}") from error
+        missing = [key for key in loading["missing_keys"] if not key.startswith(_UNUSED_WEIGHTS)]
+        if missing or loading["mismatched_keys"]:
+            wrong = sorted(missing) + sorted(map(str, loading["mismatched_keys"]))
+            raise SourceError(f"the weights in {source.folder} lack {len(wrong)} tensors, such as {wrong[0]}")
+        self._model = model.eval().requires_grad_(requires_grad=False)
+        self.dim = int(model.config.hidden_size)
+        self.vocabulary = int(model.config.vocab_size)
+        self.padding_id = int(model.config.pad_token_id or 0)
+
+    def reference(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns what the model computes of padded texts with an attention mask.
+
+        Args:
+            ids: Token ids, int64 `[texts, tokens]`.
+            mask: 1 for tokens, 0 for padding, int64 `[texts, tokens]`.
+
+        Returns:
+            Vectors, float32 `[texts, dim]`.
+        """
+        attention = torch.from_numpy(mask)
+        with torch.inference_mode():
+            hidden = self._model(input_ids=torch.from_numpy(ids), attention_mask=attention).last_hidden_state
+            pooled = _masked_pool(hidden, attention.unsqueeze(-1).to(hidden.dtype), self._source.pooling)
+            if self._source.normalize:
+                pooled = torch.nn.functional.normalize(pooled, dim=-1)
+        result: NDArray[np.float32] = pooled.numpy()
+        return result
+
+    def export(self, path: Path) -> None:
+        """Writes the graph `input_ids [batch, tokens] int64 → embedding [batch, dim] float32`.
+
+        Raises:
+            ExportError: The exporter failed.
+        """
+        graph = _MaskFree(self._model, self._source.pooling, normalize=self._source.normalize)
+        example = torch.arange(2 * 17, dtype=torch.int64).reshape(2, 17) % self.vocabulary
+        try:
+            with warnings.catch_warnings(), torch.inference_mode(mode=False), torch.no_grad():
+                for category, message in _EXPORT_WARNINGS:
+                    warnings.filterwarnings("ignore", message=message, category=category)
+                torch.onnx.export(
+                    graph,
+                    (example,),
+                    str(path),
+                    dynamo=False,
+                    opset_version=OPSET,
+                    input_names=[INPUT],
+                    output_names=[OUTPUT],
+                    dynamic_axes={INPUT: {0: "batch", 1: "tokens"}, OUTPUT: {0: "batch"}},
+                )
+        except Exception as error:  # the exporter raises whatever its passes raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ExportError(f"torch could not export {self._source.name}: {reason}") from error
+
+
+class _MaskFree(torch.nn.Module):
+    """The model as it is served: token ids alone in, the text's vector out."""
+
+    def __init__(self, model: torch.nn.Module, pooling: Pooling, *, normalize: bool) -> None:
+        super().__init__()
+        self._model = model
+        self._pooling = pooling
+        self._normalize = normalize
+        self._has_types = hasattr(model.embeddings, "token_type_embeddings")
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        # Said outright, because the model would otherwise gather them from a buffer by position.
+        types = {"token_type_ids": torch.zeros_like(input_ids)} if self._has_types else {}
+        hidden = self._model(input_ids=input_ids, attention_mask=None, **types).last_hidden_state
+        if self._pooling is Pooling.MEAN:
+            pooled = hidden.mean(dim=1)
+        elif self._pooling is Pooling.MAX:
+            pooled = hidden.amax(dim=1)
+        else:
+            pooled = hidden[:, 0 if self._pooling is Pooling.CLS else -1]
+        return torch.nn.functional.normalize(pooled, dim=-1) if self._normalize else pooled
+
+
+def _masked_pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    if pooling is Pooling.MEAN:
+        return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
+    if pooling is Pooling.MAX:
+        return hidden.masked_fill(mask == 0, float("-inf")).amax(dim=1)
+    if pooling is Pooling.CLS:
+        return hidden[:, 0]
+    last = mask.squeeze(-1).sum(dim=1).long() - 1
+    return hidden[torch.arange(hidden.shape[0]), last]
+
+
+def tokenizer_ids(folder: Path, texts: list[str], max_tokens: int) -> list[list[int]]:
+    """Returns the ids that the model's own tokenizer gives to texts, special tokens included."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return [list(tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"]) for text in texts]
+
+
+def write_fast_tokenizer(folder: Path, target: Path) -> None:
+    """Converts an older tokenizer (vocabulary files only) to `tokenizer.json`.
+
+    Raises:
+        SourceError: There is no tokenizer, or none that converts.
+    """
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer.backend_tokenizer.save(str(target))
+    except Exception as error:  # the library raises whatever its readers raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SourceError(f"{folder} has no tokenizer.json and none could be made: {reason}") from error
