@@ -135,7 +135,9 @@ def fingerprint(
     (`model.onnx`), tokenizer, pooling, prompts, cut and recipe, and leaves out names, reports and figures.
     """
     identity = {
-        "files": {name: digest for name, digest in files.items() if name not in (REPORT_JSON, REPORT_MARKDOWN)},
+        "files": {
+            name: digest for name, digest in files.items() if name not in (REPORT_JSON, REPORT_MARKDOWN)
+        },
         "max_tokens": max_tokens,
         "pooling": pooling,
         "normalize": normalize,
@@ -195,7 +197,9 @@ def _read_manifest(path: Path) -> Manifest:
             f"{path} is no bundle: cannot read {MANIFEST} ({error.strerror}); make one with 'python -m build_models build'"
         ) from error
     except ValueError as error:
-        raise BundleError(f"bundle {path}: {MANIFEST} is not JSON ({error}); build or copy the bundle again") from error
+        raise BundleError(
+            f"bundle {path}: {MANIFEST} is not JSON ({error}); build or copy the bundle again"
+        ) from error
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise BundleError(
@@ -208,4 +212,6 @@ def _read_manifest(path: Path) -> Manifest:
         raw["cpu_flags"] = tuple(raw["cpu_flags"])
         return Manifest(**raw)
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"bundle {path}: {MANIFEST} has wrong fields ({error}); build the bundle again") from error
+        raise BundleError(
+            f"bundle {path}: {MANIFEST} has wrong fields ({error}); build the bundle again"
+        ) from error

@@ -5,7 +5,6 @@ optimization at load, so what a build measured is what is served); texts share a
 if they have exactly equal length and the manifest allows it; nothing is padded.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -21,7 +20,14 @@ OUTPUT = "embedding"
 
 # Operators of ONNX Runtime's CPU provider that multiply integers.
 INTEGER_KERNELS = frozenset(
-    {"DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulInteger", "QLinearMatMul", "QGemm", "MatMulNBits"}
+    {
+        "DynamicQuantizeMatMul",
+        "MatMulIntegerToFloat",
+        "MatMulInteger",
+        "QLinearMatMul",
+        "QGemm",
+        "MatMulNBits",
+    }
 )
 
 
@@ -88,6 +94,8 @@ class Session:
         try:
             (vectors,) = self._session.run([OUTPUT], {INPUT: ids})
         except Exception as error:  # onnxruntime's errors share no public base class
-            raise ModelError(f"the model failed on {ids.shape[0]} × {ids.shape[1]} tokens: {error}") from error
+            raise ModelError(
+                f"the model failed on {ids.shape[0]} × {ids.shape[1]} tokens: {error}"
+            ) from error
         result: NDArray[np.float32] = vectors
         return result

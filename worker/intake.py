@@ -1,0 +1,192 @@
+"""From what a caller sent to tokens, or to a refusal that names the text and the limit.
+
+The event loop never tokenizes: queries and bulk work have a thread each, so that a query never waits behind a batch.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from worker.bundle import Manifest
+from worker.config import Limits
+from worker.errors import RequestError
+from worker.tokenizer import Tokenizer, Tokens
+from worker.vectors import VectorType
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a caller wants its texts embedded.
+
+    Attributes:
+        vector_type: How the values travel.
+        dimensions: Leading dimensions to keep; 0 for all.
+        prompt: Text put in front of each text.
+        reject_long: Whether a text above the model's longest input is refused instead of cut.
+    """
+
+    vector_type: VectorType = VectorType.FLOAT32
+    dimensions: int = 0
+    prompt: str = ""
+    reject_long: bool = False
+
+
+def find_prompt(manifest: Manifest, name: str | None, default: str) -> str:
+    """Returns the text of a prompt; None asks for the default's, "" for no prompt.
+
+    Raises:
+        RequestError: The model has no prompt of that name.
+    """
+    wanted = default if name is None else name
+    if not wanted:
+        return ""
+    if wanted not in manifest.prompts:
+        known = ", ".join(sorted(manifest.prompts)) or "none"
+        raise RequestError(f"options.prompt_name is {wanted[:80]!r}, the model's prompts are: {known}")
+    return manifest.prompts[wanted]
+
+
+def check_dimensions(manifest: Manifest, dimensions: int) -> int:
+    """Returns the dimensions asked for.
+
+    Raises:
+        RequestError: The model's vectors are shorter.
+    """
+    if dimensions > manifest.dim:
+        raise RequestError(f"options.dimensions is {dimensions}, the model's vectors have {manifest.dim}")
+    return dimensions
+
+
+def check_query(texts: Sequence[str], limits: Limits) -> list[int]:
+    """Returns the UTF-8 bytes of each text of a query.
+
+    Raises:
+        RequestError: No text, too many, or one that is empty or too large.
+    """
+    if not texts:
+        raise RequestError("texts is empty; send at least one")
+    if len(texts) > limits.max_query_texts:
+        raise RequestError(
+            f"texts has {len(texts)} entries, the limit max_query_texts is {limits.max_query_texts}"
+        )
+    sizes = [len(text.encode()) for text in texts]
+    for index, (text, size) in enumerate(zip(texts, sizes, strict=True)):
+        if size > limits.max_text_bytes:
+            raise RequestError(
+                f"texts[{index}] has {size} bytes, the limit max_text_bytes is {limits.max_text_bytes}"
+            )
+        if not text.strip():
+            raise RequestError(f"texts[{index}] is empty")
+    if sum(sizes) > limits.max_query_bytes_in_flight:
+        raise RequestError(
+            f"texts have {sum(sizes)} bytes in all, the limit max_query_bytes_in_flight is "
+            f"{limits.max_query_bytes_in_flight}"
+        )
+    return sizes
+
+
+def check_batch(texts: Sequence[bytes], limits: Limits) -> int:
+    """Returns the bytes of a bulk message's texts.
+
+    Raises:
+        RequestError: Too many texts, or too many bytes in all.
+    """
+    if len(texts) > limits.max_batch_items:
+        raise RequestError(
+            f"the batch has {len(texts)} texts, the limit max_batch_items is {limits.max_batch_items}"
+        )
+    size = sum(map(len, texts))
+    if size > limits.max_batch_bytes:
+        raise RequestError(
+            f"the batch has {size} text bytes, the limit max_batch_bytes is {limits.max_batch_bytes}"
+        )
+    return size
+
+
+def decode(text: bytes, limits: Limits) -> str:
+    """Decodes one document.
+
+    Raises:
+        RequestError: It is empty, too large or not UTF-8.
+    """
+    if len(text) > limits.max_text_bytes:
+        raise RequestError(
+            f"the text has {len(text)} bytes, the limit max_text_bytes is {limits.max_text_bytes}"
+        )
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the text is not UTF-8: {error.reason} at byte {error.start}") from None
+    if not decoded.strip():
+        raise RequestError("the text is empty")
+    return decoded
+
+
+class Intake:
+    """Tokenizes off the event loop."""
+
+    def __init__(self, tokenizer: Tokenizer, limits: Limits) -> None:
+        self._tokenizer = tokenizer
+        self._limits = limits
+        self._query_thread = ThreadPoolExecutor(1, "tokenize-query")
+        self._bulk_thread = ThreadPoolExecutor(1, "tokenize-bulk")
+
+    async def query(self, texts: Sequence[str], options: Options) -> list[Tokens]:
+        """Returns the tokens of a checked query.
+
+        Raises:
+            RequestError: A text has no token, or more than the model reads where the caller forbids a cut.
+        """
+        tokens = await _in(self._query_thread, lambda: self._encode(texts, options))
+        for index, outcome in enumerate(tokens):
+            if isinstance(outcome, RequestError):
+                raise RequestError(f"texts[{index}]: {outcome}")
+        return [outcome for outcome in tokens if isinstance(outcome, Tokens)]
+
+    async def documents(self, texts: Sequence[bytes], options: Options) -> list[Tokens | RequestError]:
+        """Returns the tokens of each document, or why it is refused."""
+        return await _in(self._bulk_thread, lambda: self._decode_and_encode(texts, options))
+
+    def close(self) -> None:
+        """Ends the threads; what they do is finished first."""
+        self._query_thread.shutdown()
+        self._bulk_thread.shutdown()
+
+    def _decode_and_encode(self, texts: Sequence[bytes], options: Options) -> list[Tokens | RequestError]:
+        outcomes: list[Tokens | RequestError] = []
+        decoded: list[str] = []
+        places: list[int] = []
+        for place, text in enumerate(texts):
+            try:
+                decoded.append(decode(text, self._limits))
+                places.append(place)
+                outcomes.append(_PENDING)
+            except RequestError as error:
+                outcomes.append(error)
+        for place, outcome in zip(places, self._encode(decoded, options), strict=True):
+            outcomes[place] = outcome
+        return outcomes
+
+    def _encode(self, texts: Sequence[str], options: Options) -> list[Tokens | RequestError]:
+        prompted = [options.prompt + text for text in texts] if options.prompt else texts
+        return [self._judge(tokens, options) for tokens in self._tokenizer.encode(prompted)]
+
+    def _judge(self, tokens: Tokens, options: Options) -> Tokens | RequestError:
+        if tokens.empty:
+            return RequestError("the text is empty: the tokenizer finds nothing in it")
+        if tokens.truncated and options.reject_long:
+            return RequestError(
+                f"the text has more than {self._tokenizer.max_tokens} tokens and truncation is REJECT"
+            )
+        return tokens
+
+
+_PENDING = RequestError("not tokenized yet")
+
+
+async def _in(thread: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(thread, work)

@@ -1,0 +1,165 @@
+"""The gRPC server: listens, starts the pool, tells its health, drains and ends.
+
+Signal handlers only set an event; `serve` acts.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from embedpool.v1 import embedding_service_pb2 as pb
+from embedpool.v1 import embedding_service_pb2_grpc
+from worker.bundle import read_bundle
+from worker.config import ServeConfig
+from worker.errors import ListenError
+from worker.intake import Intake
+from worker.pool import Pool
+from worker.service import EmbeddingService
+from worker.tokenizer import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
+# Seconds for the last answers to leave after all work is done; arbitrary.
+_FLUSH_SECONDS = 1.0
+# Milliseconds between pings of a silent connection: finds dead peers; arbitrary, below common NAT timeouts.
+_KEEPALIVE_MS = 60_000
+_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
+
+
+async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
+    """Serves until a signal to stop.
+
+    Args:
+        config: What to serve and how.
+        announce: Called once with the address to dial, when texts can be embedded.
+
+    Returns:
+        Whether all accepted work was answered.
+
+    Raises:
+        BundleError: The bundle cannot be read or is damaged.
+        ListenError: The address cannot be listened on.
+        ModelError: A process could not load the model.
+    """
+    bundle = read_bundle(config.bundle)
+    intake = Intake(Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens), config.limits)
+    stop = _stop_event(config.stop_on_stdin_close)
+    server = grpc.aio.server(options=_options(config))
+    status = health.aio.HealthServicer()
+    changes: asyncio.Queue[bool] = asyncio.Queue()
+    pool = Pool(bundle, config, changes.put_nowait)
+    service = EmbeddingService(bundle, config, pool, intake)
+    embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(service, server)
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    address = _listen(server, config.listen)
+    await _set_health(status, serving=False)
+    await server.start()
+    reporter = asyncio.create_task(_report_health(status, changes))
+    try:
+        if not await _first(pool.start(), stop.wait()):
+            announce(address)
+            _log.info(
+                "serving address=%s model=%s processes=%d", address, bundle.manifest.name, config.processes
+            )
+            await stop.wait()
+        _log.info("draining seconds=%g", config.drain_seconds)
+        await status.enter_graceful_shutdown()
+        cut = await service.drain(config.drain_seconds)
+    finally:
+        reporter.cancel()
+        await server.stop(_FLUSH_SECONDS)
+        await pool.stop()
+        intake.close()
+    _log.info("ended unanswered_rpcs=%d", cut)
+    return cut == 0
+
+
+def _options(config: ServeConfig) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", config.limits.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        # With it a second server on the same port would silently take half of the callers.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+async def _first(work: Coroutine[Any, Any, None], stop: Coroutine[Any, Any, object]) -> bool:
+    """Runs work until it ends or `stop` does; returns whether it was stopped."""
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work), asyncio.create_task(stop)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+            return False
+        return True
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _listen(server: grpc.aio.Server, listen: str) -> str:
+    """Binds the address and returns it as a client would dial it."""
+    if listen.startswith("unix:"):
+        _refuse_taken_socket(listen)
+    elif not listen.startswith(_LOOPBACK):
+        _log.warning("unencrypted address=%s advice=listen_on_loopback_or_put_a_TLS_proxy_in_front", listen)
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise ListenError(f"cannot listen on {listen}: {error}; is the address taken?") from error
+    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _refuse_taken_socket(listen: str) -> None:
+    """Refuses a live socket, because gRPC silently takes a socket file from a server that still listens on it."""
+    path = Path(listen.removeprefix("unix:"))
+    if not path.exists():
+        return
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(ConnectionRefusedError):
+        probe.connect(str(path))
+        raise ListenError(f"cannot listen on {listen}: a server listens there; stop it or use another path")
+
+
+def _stop_event(stop_on_stdin_close: bool) -> asyncio.Event:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if stop_on_stdin_close:
+        threading.Thread(target=_wait_for_stdin, args=(loop, stop), daemon=True).start()
+    return stop
+
+
+def _wait_for_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    with contextlib.suppress(OSError):  # a closed descriptor is an end too
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):  # the loop has ended already
+        loop.call_soon_threadsafe(stop.set)
+
+
+async def _report_health(status: health.aio.HealthServicer, changes: "asyncio.Queue[bool]") -> None:
+    while True:
+        await _set_health(status, serving=await changes.get())
+
+
+async def _set_health(status: health.aio.HealthServicer, *, serving: bool) -> None:
+    state = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+    for name in ("", SERVICE):
+        await status.set(name, state)
