@@ -1,0 +1,42 @@
+# Two images from one file:
+#   docker build --target worker  -t embedpool-worker .     serves a bundle mounted at /bundle
+#   docker build --target indexer -t embedpool-indexer .    python -m indexer …
+# Neither holds torch; the worker holds no faiss either. Build bundles outside, with the `build` extra.
+ARG PYTHON_VERSION=3.13
+
+FROM python:${PYTHON_VERSION}-slim AS source
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY proto proto
+COPY build_models build_models
+COPY indexer indexer
+COPY worker worker
+
+FROM source AS worker-install
+RUN python -m venv /opt/embedpool
+RUN /opt/embedpool/bin/pip install -c constraints.txt ".[worker]"
+
+FROM source AS indexer-install
+RUN python -m venv /opt/embedpool
+RUN /opt/embedpool/bin/pip install -c constraints.txt ".[indexer]"
+
+FROM python:${PYTHON_VERSION}-slim AS run
+RUN useradd --system --uid 10001 --home-dir /tmp embedpool
+ENV PATH=/opt/embedpool/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 10001
+STOPSIGNAL SIGTERM
+
+FROM run AS indexer
+COPY --from=indexer-install /opt/embedpool /opt/embedpool
+ENTRYPOINT ["python", "-m", "indexer"]
+CMD ["--help"]
+
+# Last, so that it is what a build without --target makes.
+FROM run AS worker
+COPY --from=worker-install /opt/embedpool /opt/embedpool
+EXPOSE 50051
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "-m", "worker", "info", "--target", "127.0.0.1:50051"]
+ENTRYPOINT ["python", "-m", "worker", "serve"]
+CMD ["--bundle", "/bundle", "--listen", "0.0.0.0:50051"]

