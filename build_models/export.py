@@ -17,9 +17,18 @@ from build_models.description import SourceModel
 from build_models.errors import ExportError, SourceError
 from worker.bundle import Pooling
 from worker.session import INPUT, OUTPUT
+from worker.tokenizer import Tokenizer
 
 # The first opset with LayerNormalization as an operator; newer ones gain nothing here.
 OPSET = 17
+# What tokenizers treat differently: case, accents, scripts without spaces, controls, and an over-long text.
+_TEXTS = (
+    "How do I sort a list in place?",
+    "Ünïcode, naïve café — ‘quotes’ and 3.14% of №5\tand a tab",
+    "東京は日本の首都です。 Привет, мир! 🙂",
+    "",
+    "word " * 2000,
+)
 # Parts of a checkpoint that no text vector depends on.
 _UNUSED_WEIGHTS = ("pooler.",)
 # What torch says of the tracing exporter; each was looked at, and parity is proven after every export.
@@ -87,6 +96,7 @@ class TorchModel:
             ExportError: The exporter failed.
         """
         graph = _MaskFree(self._model, self._source.pooling, normalize=self._source.normalize)
+        graph.eval()  # the exporter brings all modules to the outermost one's mode: dropout would wake up
         example = torch.arange(2 * 17, dtype=torch.int64).reshape(2, 17) % self.vocabulary
         try:
             with warnings.catch_warnings(), torch.inference_mode(mode=False), torch.no_grad():
@@ -141,10 +151,22 @@ def _masked_pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> 
     return hidden[torch.arange(hidden.shape[0]), last]
 
 
-def tokenizer_ids(folder: Path, texts: list[str], max_tokens: int) -> list[list[int]]:
-    """Returns the ids that the model's own tokenizer gives to texts, special tokens included."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return [list(tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"]) for text in texts]
+def check_tokenizer(source: SourceModel, path: Path) -> None:
+    """Compares a `tokenizer.json` as the worker reads it with the model's own tokenizer.
+
+    Raises:
+        ExportError: They give other ids to a text.
+    """
+    own = transformers.AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
+    served = Tokenizer(path, source.max_tokens)
+    for text, tokens in zip(_TEXTS, served.encode(_TEXTS), strict=True):
+        read = text.lower() if source.lowercase else text
+        wanted = list(own(read, truncation=True, max_length=source.max_tokens)["input_ids"])
+        if wanted != tokens.ids.tolist():
+            raise ExportError(
+                f"tokenizer.json of {source.name} gives {text[:40]!r} other ids than the model's own "
+                f"tokenizer: {tokens.ids.tolist()[:8]}, wanted {wanted[:8]}; the model folder is inconsistent"
+            )
 
 
 def write_fast_tokenizer(folder: Path, target: Path) -> None:

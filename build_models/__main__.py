@@ -1,0 +1,135 @@
+"""The command line: `python -m build_models build`.
+
+torch is imported only once a command runs: the processes that encode texts import this file too, and
+`--help` should not wait for it.
+"""
+
+import errno
+import sys
+from pathlib import Path
+
+import click
+
+from build_models.config import KNOWN_ITEM_DOCUMENTS, MIN_RETENTION, BuildConfig
+from build_models.errors import BuildError, GateError
+from build_models.recipes import RECIPES, parse_recipes
+from build_models.sources import DEFAULT_MODEL
+from worker.bundle import Pooling
+from worker.errors import WorkerError
+
+_FAILED = 1
+_GATE_NOT_MET = 3
+_RECIPES = "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
+
+
+@click.group(context_settings={"show_default": True, "max_content_width": 110})
+def main() -> None:
+    """Turns a transformer into a checked bundle that the worker can serve.
+
+    Exit code: 0 done, 1 failed, 2 wrong usage, 3 quality gate not met.
+    """
+
+
+@main.command()
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    metavar="DIR|HUB_ID",
+    help="sentence-transformers or Hugging Face folder, or id of a repository of the hub. "
+    f"{DEFAULT_MODEL} is taken from its package where that is installed.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the bundle to write.")
+@click.option(
+    "--recipes",
+    default="int8-dynamic",
+    metavar="NAME,NAME",
+    help=f"Tried in this order; the first that meets the gate is written. {_RECIPES}.",
+)
+@click.option(
+    "--eval-data",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with corpus.parquet (doc_id, title, text), queries.parquet (query_id, text) and "
+    "qrels.parquet (query_id, doc_id, relevance); may be given again, and the worst set decides. "
+    f"Without it, {KNOWN_ITEM_DOCUMENTS} docstrings of Python's standard library: summary line → body.",
+)
+@click.option(
+    "--eval-documents", default=0, help="Documents of each set at most, judged ones always kept; 0: all."
+)
+@click.option("--eval-queries", default=0, help="Queries of each set at most; 0: all.")
+@click.option(
+    "--min-retention",
+    default=MIN_RETENTION,
+    help="Share of FP32's nDCG@10 that must be kept on every set, 0 to 1; below it nothing is written.",
+)
+@click.option(
+    "--pooling",
+    type=click.Choice([str(pooling) for pooling in Pooling]),
+    help="Overrules the model's own; a folder without modules.json has mean pooling.",
+)
+@click.option(
+    "--normalize/--no-normalize",
+    default=None,
+    help="Overrules whether vectors have unit length; a folder without modules.json has it.",
+)
+@click.option("--max-tokens", type=int, help="Overrules the longest input, in tokens with special ones.")
+@click.option("--force", is_flag=True, help="Replace a bundle that is already at --out.")
+def build(
+    model: str,
+    out: Path,
+    recipes: str,
+    eval_data: tuple[Path, ...],
+    eval_documents: int,
+    eval_queries: int,
+    min_retention: float,
+    pooling: str | None,
+    normalize: bool | None,
+    max_tokens: int | None,
+    force: bool,
+) -> None:
+    """Exports a model, quantizes it, measures what that cost, and writes a bundle if it is little enough."""
+    try:
+        config = BuildConfig(
+            model=model,
+            out=out,
+            recipes=parse_recipes(recipes),
+            eval_data=eval_data,
+            eval_documents=eval_documents,
+            eval_queries=eval_queries,
+            min_retention=min_retention,
+            pooling=Pooling(pooling) if pooling else None,
+            normalize=normalize,
+            max_tokens=max_tokens,
+            force=force,
+        )
+    except BuildError as error:
+        raise click.UsageError(str(error)) from error
+    _run(config)
+
+
+def _run(config: BuildConfig) -> None:
+    from build_models.pipeline import build as run
+
+    try:
+        built = run(config)
+    except GateError as error:
+        _fail(str(error), _GATE_NOT_MET)
+    except (BuildError, WorkerError) as error:
+        _fail(str(error), _FAILED)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _fail(f"no space left where {config.out} is to be written; free some or give another --out", _FAILED)
+    else:
+        click.echo(built.report.to_markdown())
+        click.echo(f"{config.out}: {built.manifest.name}, fingerprint {built.manifest.fingerprint[:12]}")
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo("error: " + " ".join(message.split()), err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Every setting of a build."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from build_models.errors import BuildError
+from build_models.recipes import Recipe
+from worker.bundle import Pooling
+
+MIN_RETENTION = 0.99
+# Of the known-item set, so that a default build ends in about a minute and a half on two cores.
+KNOWN_ITEM_DOCUMENTS = 600
+SEED = 20  # of every sample; arbitrary
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """What to build, from what, and how good it must be.
+
+    Attributes:
+        model: Folder, hub id, or the name of the packaged model.
+        out: Folder of the bundle; must not exist, unless `force` is set and it is a bundle.
+        recipes: Tried in this order; the first that meets the gate is written.
+        eval_data: Folders of evaluation sets; none for the known-item set.
+        eval_documents: Documents of each set at most, those judged always kept; 0 for all.
+        eval_queries: Queries of each set at most; 0 for all.
+        min_retention: Share of the FP32 model's nDCG@10 that must be kept on every set, 0 to 1.
+        pooling: Overrules the model's own; None keeps it.
+        normalize: Overrules the model's own; None keeps it.
+        max_tokens: Overrules the model's own limit, special tokens included; None keeps it.
+        force: Whether a bundle that is there already is replaced.
+    """
+
+    model: str
+    out: Path
+    recipes: tuple[Recipe, ...]
+    eval_data: tuple[Path, ...] = ()
+    eval_documents: int = 0
+    eval_queries: int = 0
+    min_retention: float = MIN_RETENTION
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    max_tokens: int | None = None
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_retention <= 1:
+            raise BuildError(f"min-retention is {self.min_retention}, wanted a share from 0 to 1")
+        if min(self.eval_documents, self.eval_queries) < 0:
+            raise BuildError("eval-documents and eval-queries count what is kept: give 0 for all, or more")

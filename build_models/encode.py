@@ -1,0 +1,103 @@
+"""Texts to vectors on every usable CPU, through the tokenizer and the session that the worker serves with.
+
+Each CPU has a process of its own with one session on one thread. Nothing is sorted and nothing padded.
+This file is imported by those processes: it must not import torch.
+"""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
+
+import numpy as np
+from numpy.typing import NDArray
+
+from build_models.errors import EvaluationError
+from build_models.progress import progress
+from worker.bundle import Bundle
+from worker.cpus import read_cpus
+from worker.session import Session
+from worker.tokenizer import Tokenizer
+
+_CHUNK_TEXTS = 16  # per message to a process: a second of work at most, so that progress moves
+
+
+class Encoder:
+    """Encodes texts with one bundle; made by `encoder`."""
+
+    def __init__(self, bundle: Bundle, executor: ProcessPoolExecutor) -> None:
+        self._manifest = bundle.manifest
+        self._executor = executor
+
+    def documents(self, texts: Sequence[str], label: str) -> NDArray[np.float32]:
+        """Returns the vectors of documents, their prompt put in front: float32 `[texts, dim]`."""
+        return self._encode(texts, self._manifest.document_prompt, label)
+
+    def queries(self, texts: Sequence[str], label: str) -> NDArray[np.float32]:
+        """Returns the vectors of queries, their prompt put in front: float32 `[texts, dim]`."""
+        return self._encode(texts, self._manifest.query_prompt, label)
+
+    def _encode(self, texts: Sequence[str], prompt: str, label: str) -> NDArray[np.float32]:
+        front = self._manifest.prompts[prompt] if prompt else ""
+        prompted = [front + text for text in texts]
+        vectors = np.empty((len(texts), self._manifest.dim), dtype=np.float32)
+        starts = range(0, len(texts), _CHUNK_TEXTS)
+        with progress(label, len(texts), "texts") as advance:
+            futures = [
+                self._executor.submit(_embed, prompted[start : start + _CHUNK_TEXTS]) for start in starts
+            ]
+            for start, future in zip(starts, futures, strict=True):
+                part = _result(future)
+                vectors[start : start + len(part)] = part
+                advance(len(part))
+        return vectors
+
+
+@contextmanager
+def encoder(bundle: Bundle) -> Iterator[Encoder]:
+    """Starts one process for each usable CPU and ends them afterwards; needs no manifest on disk."""
+    cpus = read_cpus()
+    context = get_context("spawn")
+    pins = context.Queue()
+    for pin in cpus.pins(cpus.usable):
+        pins.put(pin)
+    executor = ProcessPoolExecutor(
+        cpus.usable, mp_context=context, initializer=_start, initargs=(bundle, pins)
+    )
+    try:
+        yield Encoder(bundle, executor)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+        pins.close()
+        pins.join_thread()
+
+
+def _result(future: "Future[NDArray[np.float32]]") -> NDArray[np.float32]:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise EvaluationError(
+            "a process that encodes texts died; is there enough memory? Lower --eval-documents"
+        ) from error
+
+
+_session: Session
+_tokenizer: Tokenizer
+
+
+def _start(bundle: Bundle, pins: "Queue[int | None]") -> None:
+    global _session, _tokenizer  # a process pool has no other place for state
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends its pool
+    pin = pins.get()
+    if pin is not None:
+        os.sched_setaffinity(0, {pin})
+    _session = Session(bundle)
+    _tokenizer = Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens)
+
+
+def _embed(texts: list[str]) -> NDArray[np.float32]:
+    return _session.embed([tokens.ids for tokens in _tokenizer.encode(texts)])

@@ -1,0 +1,103 @@
+"""Measurements of a candidate through the worker's own session: grouping, and time.
+
+Guarantee: what is measured is `worker.session.Session` on one pinned thread, as in a process of the pool.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from build_models.candidates import Candidate
+from worker.session import Session
+from worker.tokenizer import Tokenizer
+
+# Tokens of texts that may share a run: from about here on, one text alone is as fast per token.
+GROUP_TOKENS = 64
+# What invariance asks of a text's vector beside any neighbours.
+INVARIANT_COSINE = 0.99999
+_TEXTS = 512  # enough short texts to fill groups of many lengths; arbitrary
+_LENGTHS = (32, 128, 240)  # tokens of the texts that are timed: a query, a paragraph, a page
+_ROUNDS = 9  # interleaved; the median of an odd count is one that was seen; arbitrary
+
+
+def group_cosine(candidate: Candidate, texts: Sequence[str]) -> float:
+    """Returns the least cosine between a text's vector alone and in a group of equal length.
+
+    Returns 0.0 where no two texts are short enough to meet in a group.
+    """
+    tokenizer = Tokenizer(candidate.bundle.tokenizer, candidate.bundle.manifest.max_tokens)
+    short = [t.ids for t in tokenizer.encode(texts[:_TEXTS]) if 2 * len(t.ids) <= GROUP_TOKENS]
+    short.sort(key=len)
+    lengths = [len(ids) for ids in short]
+    if len(set(lengths)) == len(lengths):
+        return 0.0
+    alone = Session(candidate.with_group(0).bundle).embed(short)
+    grouped = Session(candidate.with_group(GROUP_TOKENS).bundle).embed(short)
+    norms = np.linalg.norm(alone, axis=1) * np.linalg.norm(grouped, axis=1)
+    return float((np.einsum("nd,nd->n", alone, grouped) / norms).min())
+
+
+def allow_groups(candidate: Candidate, texts: Sequence[str]) -> tuple[Candidate, float]:
+    """Returns the candidate with the group limit that its measurement allows, and the cosine measured.
+
+    Activations scaled at run time share one scale a tensor: such texts run alone whatever was measured,
+    because other texts may move each other further than these did.
+    """
+    cosine = group_cosine(candidate, texts)
+    allowed = cosine >= INVARIANT_COSINE and not candidate.recipe.dynamic_activations
+    return candidate.with_group(GROUP_TOKENS if allowed else 0), cosine
+
+
+def time_runs(candidates: Mapping[str, Candidate], vocabulary: int) -> dict[str, dict[int, float]]:
+    """Returns for each candidate the median milliseconds of one text by its length in tokens.
+
+    Candidates take turns, so that a busy machine slows all of them alike.
+    """
+    sessions = {name: Session(candidate.bundle) for name, candidate in candidates.items()}
+    longest = min(candidate.bundle.manifest.max_tokens for candidate in candidates.values())
+    chance = np.random.default_rng(0)
+    result: dict[str, dict[int, float]] = {name: {} for name in sessions}
+    with _one_cpu():
+        for length in sorted({min(length, longest) for length in _LENGTHS}):
+            ids = chance.integers(0, vocabulary, length, dtype=np.int64)
+            for name, seconds in _interleaved(sessions, ids).items():
+                result[name][length] = 1000 * statistics.median(seconds)
+    return result
+
+
+def cpu_flags() -> tuple[str, ...]:
+    """Returns the SIMD flags of this CPU that ONNX Runtime chooses kernels by."""
+    wanted = ("sse4", "avx", "fma", "f16c", "amx", "asimd", "sve", "i8mm", "bf16")
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123  a device, not a file
+            lines = [line for line in stream if line.startswith(("flags", "Features"))]
+    except OSError:
+        return ()  # a system without it: nothing to report
+    flags = lines[0].split(":", 1)[1].split() if lines else []
+    return tuple(sorted({flag for flag in flags if flag.startswith(wanted)}))
+
+
+def _interleaved(sessions: Mapping[str, Session], ids: NDArray[np.int64]) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in sessions}
+    for turn in range(_ROUNDS + 1):
+        for name, session in sessions.items():
+            started = time.perf_counter()
+            session.embed([ids])
+            if turn:  # the first run of a shape also allocates
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+@contextmanager
+def _one_cpu() -> Iterator[None]:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
