@@ -1,0 +1,166 @@
+"""The architecture as failing tests: import direction, owners of heavy dependencies, length of files."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("worker", "indexer", "build_models")
+
+# First-party packages that each package may import, itself aside.
+MAY_IMPORT = {
+    "worker": {"embedpool"},
+    "indexer": {"embedpool"},
+    "build_models": {"worker"},
+    "embedpool": set[str](),
+}
+
+# Dependency to the files that own it. To use one elsewhere, call its owner.
+OWNERS = {
+    "faiss": {"indexer/faiss_index.py"},
+    "huggingface_hub": {"build_models/sources.py"},
+    "ir_measures": {"build_models/evaluate.py"},
+    "onnx": {"build_models/graph.py", "build_models/quantize.py"},
+    # The worker runs graphs; the toolchain also asks what the runtime makes of one, and quantizes.
+    "onnxruntime": {"worker/session.py", "build_models/graph.py", "build_models/quantize.py"},
+    "pyarrow": {"indexer/parquet.py", "indexer/unit_file.py", "build_models/judgements.py"},
+    "safetensors": set[str](),
+    "tokenizers": {"worker/tokenizer.py", "build_models/candidates.py"},
+    "torch": {"build_models/export.py"},
+    "transformers": {"build_models/export.py"},
+    # The wire stops at the edge: inside, domain types.
+    "embedpool": {
+        "worker/service.py",
+        "worker/server.py",
+        "worker/wire.py",
+        "worker/info.py",
+        "indexer/client.py",
+        "indexer/wire.py",
+    },
+}
+
+# Packages that must not even be loaded by importing every module of a package.
+NOT_LOADED_BY = {
+    "worker": {"torch", "transformers", "onnx", "faiss", "pyarrow", "rich", "indexer", "build_models"},
+    "indexer": {"torch", "transformers", "onnx", "onnxruntime", "tokenizers", "worker", "build_models"},
+}
+
+FORBIDDEN_NAMES = ("utils", "util", "manager", "helpers", "misc", "common")
+MAX_LINES = 300
+MAX_TEST_LINES = 500
+
+
+def _files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields line and top-level package of each import of a file, those inside functions included."""
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = path.relative_to(ROOT).parts[0] if node.level else (node.module or "").partition(".")[0]
+            yield node.lineno, package
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_go_one_way(package: str) -> None:
+    """The worker and the indexer share only the wire; build_models may use the worker; nothing imports upwards."""
+    first_party = set(MAY_IMPORT)
+    wrong = [
+        f"{_name(path)}:{line} imports {imported}"
+        for path in _files(package)
+        for line, imported in _imports(path)
+        if imported in first_party - MAY_IMPORT[package] - {package}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_file_of_a_package_was_looked_at() -> None:
+    """The rules see real files: an empty folder would pass everything."""
+    for package in PACKAGES:
+        assert len(_files(package)) >= 5, package
+
+
+@pytest.mark.parametrize("dependency", sorted(OWNERS))
+def test_a_heavy_dependency_has_its_owners(dependency: str) -> None:
+    """Only the files of the table import a heavy dependency, and the table names no file without need."""
+    users = {
+        _name(path) for path in _files(*PACKAGES) if dependency in {package for _, package in _imports(path)}
+    }
+    assert users == OWNERS[dependency]
+
+
+def test_nothing_is_imported_by_a_computed_name() -> None:
+    """No `importlib.import_module` or `__import__`: these rules could not see what they load."""
+    wrong = [
+        f"{_name(path)}:{node.lineno}"
+        for path in _files(*PACKAGES)
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if (isinstance(node, ast.Attribute) and node.attr == "import_module")
+        or (isinstance(node, ast.Name) and node.id in {"__import__", "import_module"})
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+_LOAD_ALL = """
+import importlib, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    importlib.import_module(module.name)
+print("\\n".join(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+@pytest.mark.parametrize("package", sorted(NOT_LOADED_BY))
+def test_a_package_loads_nothing_that_its_install_lacks(package: str) -> None:
+    """Importing every module of the worker loads neither torch nor faiss nor pyarrow; likewise the indexer."""
+    loaded = _run_python(_LOAD_ALL, package).split()
+    assert package in loaded
+    assert not NOT_LOADED_BY[package] & set(loaded)
+
+
+def test_the_toolchain_shows_its_help_without_torch() -> None:
+    """`python -m build_models --help` answers at once: torch is loaded when a command runs."""
+    loaded = _run_python("import build_models.__main__, sys; print(*sorted(sys.modules))").split()
+    assert "build_models.__main__" in loaded
+    assert not {"torch", "transformers"} & set(loaded)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_file_is_a_drawer(package: str) -> None:
+    """A file is named after what it does: no utils, no manager."""
+    wrong = [_name(path) for path in _files(package) if any(word in path.stem for word in FORBIDDEN_NAMES)]
+    assert not wrong
+
+
+def test_files_stay_readable() -> None:
+    """No file of the product passes 300 lines, no test file 500."""
+    too_long = []
+    for path in _files(*PACKAGES, "examples", "tests"):
+        lines = len(path.read_bytes().splitlines())
+        if lines > (MAX_TEST_LINES if _name(path).startswith("tests/") else MAX_LINES):
+            too_long.append(f"{_name(path)}: {lines} lines")
+    assert not too_long, "\n".join(too_long)
+
+
+def _run_python(code: str, *arguments: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
