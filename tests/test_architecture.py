@@ -74,7 +74,7 @@ def _imports(path: Path) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_go_one_way(package: str) -> None:
-    """The worker and the indexer share only the wire; build_models may use the worker; nothing imports upwards."""
+    """Worker and indexer share only the wire; build_models uses the worker; nothing imports upwards."""
     first_party = set(MAY_IMPORT)
     wrong = [
         f"{_name(path)}:{line} imports {imported}"
@@ -123,7 +123,7 @@ print("\\n".join(sorted({name.partition(".")[0] for name in sys.modules})))
 
 @pytest.mark.parametrize("package", sorted(NOT_LOADED_BY))
 def test_a_package_loads_nothing_that_its_install_lacks(package: str) -> None:
-    """Importing every module of the worker loads neither torch nor faiss nor pyarrow; likewise the indexer."""
+    """Importing every module of the worker loads no torch, faiss or pyarrow; likewise the indexer."""
     loaded = _run_python(_LOAD_ALL, package).split()
     assert package in loaded
     assert not NOT_LOADED_BY[package] & set(loaded)
