@@ -56,6 +56,12 @@ def main() -> None:
 @click.option(
     "--drain-seconds", default=30.0, show_default=True, help="Seconds that accepted work may take at the end."
 )
+@click.option(
+    "--run-seconds",
+    default=60.0,
+    show_default=True,
+    help="Seconds after which a process that still computes one run is ended and replaced.",
+)
 @click.option("--stop-on-stdin-close", is_flag=True, help="Drain and end when stdin ends.")
 @click.option(
     "--log-level",
@@ -70,6 +76,7 @@ def serve(
     listen: str,
     processes: str,
     drain_seconds: float,
+    run_seconds: float,
     stop_on_stdin_close: bool,
     log_level: str,
     **limits: int,
@@ -88,6 +95,7 @@ def serve(
             pins=tuple(cpus.pins(count)),
             drain_seconds=drain_seconds,
             stop_on_stdin_close=stop_on_stdin_close,
+            run_seconds=run_seconds,
             limits=Limits(**limits),
         )
     except ConfigError as error:

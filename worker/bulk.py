@@ -1,8 +1,8 @@
 """One caller's stream of document batches: how much of it is here, what is done, what is still to come.
 
-Guarantees: each accepted batch is finished exactly once; a text's bytes count from acceptance until its answer is
-written; when the caller leaves, its waiting texts never reach the model. Assumes one event loop; one task calls
-`accept` and `wait_for_room`, another `finished` and `written`.
+Guarantees: each accepted batch is finished exactly once; a text's bytes count from acceptance until its
+answer is written; when the caller leaves, its waiting texts never reach the model. Assumes one event loop;
+one task calls `accept` and `wait_for_room`, another `finished` and `written`.
 """
 
 import asyncio
@@ -13,12 +13,13 @@ from worker.config import Limits
 from worker.errors import RequestError, WorkerError
 from worker.gather import Gather
 from worker.intake import Intake, Options, check_batch
-from worker.pool import Pool, Work
+from worker.pool import Pool
 from worker.scheduler import Priority
 from worker.tokenizer import Tokens
+from worker.work import Work
 
-# Text bytes tokenized in one go: small, so that processes get work before a large batch is tokenized whole and
-# streams take turns in between; large enough that a hop to the thread is cheap per text. Arbitrary.
+# Text bytes tokenized in one go: small, so that processes get work before a large batch is tokenized whole
+# and streams take turns in between; large enough that a hop to the thread is cheap per text. Arbitrary.
 _CHUNK_BYTES = 64 * 1024
 # Token ids and bookkeeping that a waiting text costs beside its bytes and its vector; an estimate.
 _ITEM_BYTES = 1024

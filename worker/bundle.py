@@ -194,7 +194,8 @@ def _read_manifest(path: Path) -> Manifest:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise BundleError(
-            f"{path} is no bundle: cannot read {MANIFEST} ({error.strerror}); make one with 'python -m build_models build'"
+            f"{path} is no bundle: cannot read {MANIFEST} ({error.strerror}); "
+            "make one with 'python -m build_models build'"
         ) from error
     except ValueError as error:
         raise BundleError(

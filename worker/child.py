@@ -1,7 +1,7 @@
 """The server's end of one compute process: start it, talk frames with it, learn of its end.
 
-Guarantees: `answered` and `ready` are called in the order of the frames, `gone` exactly once and last, after the
-process was reaped. Assumes one event loop; every callback runs on it.
+Guarantees: `answered` and `ready` are called in the order of the frames, `gone` exactly once and last, after
+the process was reaped. Assumes one event loop; every callback runs on it.
 """
 
 import asyncio
@@ -122,7 +122,7 @@ class Child(asyncio.Protocol):
 
     async def _reap(self, process: asyncio.subprocess.Process) -> None:
         await self._lost.wait()
-        # A process without its socket can do no more work; one that failed to load says so and ends by itself.
+        # A process without its socket can do no more work; one that failed to load ends by itself.
         if self._failure is None:
             self.kill()
         code = await process.wait()

@@ -1,6 +1,7 @@
 """How many CPUs may this process use, and which.
 
-The host's count is wrong under a cpuset or a quota: the answer is the affinity mask cut by the cgroup's quota.
+The host's count is wrong under a cpuset or a quota: the answer is the affinity mask cut by the cgroup's
+quota.
 """
 
 import math
@@ -35,8 +36,8 @@ class Cpus:
     def pins(self, processes: int) -> list[int | None]:
         """Returns the CPU that each of `processes` pins itself to, or None to float over the mask.
 
-        Processes are pinned only when they fill the mask. With fewer, the rest of the mask belongs to others (a
-        neighbour under the same quota, a second pool), and all of them pinning to the first CPUs would meet there.
+        Processes are pinned only when they fill the mask. With fewer, the rest of the mask belongs to others
+        (a neighbour under its own quota, a second pool): all pinned to the first CPUs, they would meet there.
         """
         if processes != len(self.mask):
             return [None] * processes
@@ -86,7 +87,7 @@ def _folders(root: Path, membership: str) -> Iterator[Path]:
             continue
         names = ("cpu", "cpu,cpuacct", "cpuacct,cpu") if controllers else ("", "unified")
         for name in names:
-            # Inside a container the path may be the host's; what is mounted there then starts at its own root.
+            # Inside a container the path may be the host's, while what is mounted starts at its own root.
             for step in (path, *path.parents):
                 yield root / name / str(step).lstrip("/")
 

@@ -26,8 +26,8 @@ def describe(target: str, timeout: float, *, as_json: bool) -> str:
             )
     except grpc.RpcError as error:
         raise UnavailableError(
-            f"no embedpool server answers at {target} within {timeout:g} s ({error.code().name}: {error.details()}); "
-            "is it running there?"
+            f"no embedpool server answers at {target} within {timeout:g} s "
+            f"({error.code().name}: {error.details()}); is it running there?"
         ) from error
     facts = MessageToDict(model, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     facts["health"] = health_pb2.HealthCheckResponse.ServingStatus.Name(health.status)

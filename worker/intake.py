@@ -1,6 +1,7 @@
 """From what a caller sent to tokens, or to a refusal that names the text and the limit.
 
-The event loop never tokenizes: queries and bulk work have a thread each, so that a query never waits behind a batch.
+The event loop never tokenizes: queries and bulk work have a thread each, so that a query never waits behind a
+batch.
 """
 
 import asyncio

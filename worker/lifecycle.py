@@ -5,9 +5,10 @@ Pure: no clock, no processes here.
 
 from enum import Enum
 
-# Seconds before the second replacement in a row; doubles from there. Arbitrary: loading a model takes about as long.
+# Seconds before the second replacement in a row; doubles from there. Arbitrary: about what loading takes.
 _FIRST_DELAY = 0.25
-# Longest wait between two replacements: a crash loop must not cost its neighbours their CPU, nor hide its end.
+# Longest wait between two replacements, in seconds: a crash loop must not take its neighbours' CPU, and its
+# end must not stay unnoticed.
 _LONGEST_DELAY = 10.0
 
 
@@ -56,7 +57,7 @@ def after(state: State, event: Event) -> State:
 
 
 def restart_delay(ends_in_a_row: int) -> float:
-    """Returns the seconds to wait before the next process, after so many that ended without answering a run."""
+    """Returns the seconds to wait before the next process, after so many that ended without an answer."""
     if ends_in_a_row <= 1:
         return 0.0
     return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** min(ends_in_a_row - 2, 16))

@@ -1,8 +1,8 @@
 """The compute processes and the work that waits for them.
 
 Guarantees: each submitted text is delivered exactly once, with a vector or an error, unless its stream was
-cancelled; a process that ends is replaced and its run goes back to the scheduler. Assumes one event loop: every
-method is called on it, nothing here blocks it.
+cancelled; a process that ends is replaced and its run goes back to the scheduler. Assumes one event loop:
+every method is called on it, nothing here blocks it.
 """
 
 import asyncio
@@ -10,52 +10,20 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from worker.bundle import Bundle
 from worker.child import Child
 from worker.config import ServeConfig
-from worker.errors import ModelError, PoisonError, UnavailableError, WorkerError
+from worker.errors import ModelError, PoisonError, UnavailableError
 from worker.frames import Answer
 from worker.lifecycle import LIVE, Event, State, after, restart_delay
-from worker.scheduler import Item, Scheduler
+from worker.scheduler import Scheduler
+from worker.work import Work
 
 _log = logging.getLogger(__name__)
 
 # Seconds between two looks for stuck processes; arbitrary, small against the deadlines looked after.
 _WATCH_SECONDS = 1.0
-
-
-class Sink(Protocol):
-    """Who asked for a vector."""
-
-    def deliver(self, row: int, vector: NDArray[np.float32], queue_ns: int, run_ns: int) -> None:
-        """Takes the vector `[dim]` of a text; it is valid during the call only."""
-
-    def fail(self, row: int, error: WorkerError) -> None:
-        """Takes the error that a text ended with."""
-
-
-@dataclass(eq=False, kw_only=True)
-class Work(Item):
-    """A text that a sink waits for.
-
-    Attributes:
-        ids: Token ids, int64 `[tokens]`.
-        sink: Who gets the outcome.
-        row: The sink's number for it.
-        queued_ns: When it was submitted, on the monotonic clock.
-        sent_ns: When its run was sent to a process.
-    """
-
-    ids: NDArray[np.int64]
-    sink: Sink
-    row: int
-    queued_ns: int = 0
-    sent_ns: int = 0
 
 
 @dataclass(eq=False)
@@ -90,7 +58,9 @@ class Pool:
         self._idle: list[_Slot] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._deadlines = {State.STARTING: config.start_seconds, State.RUNNING: config.run_seconds}
         self._live = False
+        self._live_changed = time.monotonic()
         self._stopping = False
 
     @property
@@ -107,11 +77,11 @@ class Pool:
         for slot in self._slots:
             self._spawn(slot)
         try:
-            await self._started
+            await asyncio.shield(self._started)
         except ModelError:
             await self.stop()
             raise
-        self._watch(asyncio.create_task(self._end_stuck_processes()))
+        self._watch(asyncio.create_task(self._look_after()))
 
     async def stop(self) -> None:
         """Ends all processes; what waits is delivered as unavailable."""
@@ -123,8 +93,7 @@ class Pool:
         for slot in self._slots:
             self._move(slot, Event.STOP)
         await asyncio.gather(*(child.stop() for child in children))
-        for work in self._scheduler.give_up():
-            work.sink.fail(work.row, UnavailableError("the pool stopped before this text was computed"))
+        self._give_up("the pool stopped before this text was computed")
 
     def submit(self, works: Sequence[Work]) -> None:
         """Queues texts and feeds idle processes."""
@@ -187,18 +156,12 @@ class Pool:
         self._move(slot, Event.ENDED)
         delay = restart_delay(slot.ends_in_a_row)
         _log.warning(
-            "process %s slot=%d pid=%d replaced_in_s=%.2f",
-            reason.replace(" ", "_"),
-            slot.number,
-            child.pid,
-            delay,
+            "process gone slot=%d pid=%d replaced_in_s=%.2f why=%r", slot.number, child.pid, delay, reason
         )
         for work in self._scheduler.died(slot.number):
             work.sink.fail(
                 work.row,
-                PoisonError(
-                    f"computing this text of {work.tokens} tokens ended {work.deaths} processes; left out"
-                ),
+                PoisonError(f"computing this text of {work.tokens} tokens ended {work.deaths} processes"),
             )
         self._update_liveness()
         self._watch(asyncio.create_task(self._replace(slot, delay)))
@@ -239,19 +202,27 @@ class Pool:
         live = self._started.done() and any(slot.state in LIVE for slot in self._slots)
         if live != self._live:
             self._live = live
+            self._live_changed = time.monotonic()
             self._on_liveness(live)
 
-    async def _end_stuck_processes(self) -> None:
-        deadlines = {State.STARTING: self._config.start_seconds, State.RUNNING: self._config.run_seconds}
+    async def _look_after(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
+            now = time.monotonic()
             for slot in self._slots:
-                age = time.monotonic() - slot.since
-                if slot.child is not None and age > deadlines.get(slot.state, float("inf")):
-                    _log.error(
-                        "process stuck state=%s slot=%d seconds=%.0f", slot.state.value, slot.number, age
-                    )
-                    slot.child.kill()
+                self._end_stuck(slot, now - slot.since)
+            if not self._live and now - self._live_changed > self._config.start_seconds:
+                self._give_up("no process of the pool has lived for a long time; see the server's log")
+
+    def _end_stuck(self, slot: _Slot, age: float) -> None:
+        deadline = self._deadlines.get(slot.state)
+        if slot.child is not None and deadline is not None and age > deadline:
+            _log.error("process stuck state=%s slot=%d seconds=%.0f", slot.state.value, slot.number, age)
+            slot.child.kill()
+
+    def _give_up(self, reason: str) -> None:
+        for work in self._scheduler.give_up():
+            work.sink.fail(work.row, UnavailableError(reason))
 
     def _watch(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

@@ -1,8 +1,9 @@
 """A compute process: `python -m worker.process FD CPU BUNDLE`, started by the server only.
 
-Pins itself, loads the model, then answers runs one after the other. Guarantees: one compute thread; an error of
-the model is an answer and never ends the process; the end of the socket (the server ended, however it did) ends
-the process. Signals that a terminal or an orchestrator sends to the whole group are ignored: the server decides.
+Pins itself, loads the model, then answers runs one after the other. Guarantees: one compute thread; an error
+of the model is an answer and never ends the process; the end of the socket (the server ended, however it did)
+ends the process. Signals that a terminal or an orchestrator sends to the whole group are ignored: the server
+decides.
 """
 
 import os

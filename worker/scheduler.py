@@ -1,8 +1,8 @@
 """Who runs next.
 
-No threads, no clock, no I/O here: one owner calls, and says what happened. The unit of compute is a *run*: one
-text, or several short ones. A process holds at most one run, so a query never waits for more than the runs that
-are being computed at that moment.
+No threads, no clock, no I/O here: one owner calls, and says what happened. The unit of compute is a *run*:
+one text, or several short ones. A process holds at most one run, so a query never waits for more than the
+runs that are being computed at that moment.
 
 Guarantees:
 - each submitted item leaves exactly once: with the run it finished in, as failed, or dropped by `cancel`;
@@ -10,8 +10,8 @@ Guarantees:
   `MAX_QUERY_STREAK` runs of queries go before a run of bulk work;
 - streams of one class take turns, run by run; the oldest item of a stream is in the stream's next run;
 - the texts of a run sum up to at most `max_run_tokens`, unless it is a single text;
-- an item whose process ended runs once more, alone and before all others of its class; ending a second process
-  fails it. So of a run of several texts only the guilty one fails.
+- an item whose process ended runs once more, alone and before all others of its class; ending a second
+  process fails it. So of a run of several texts only the guilty one fails.
 """
 
 from collections import OrderedDict, deque
@@ -22,7 +22,7 @@ from typing import Generic, TypeVar
 
 # Runs of queries that may go before waiting bulk work; arbitrary: leaves it a ninth of the pool at the least.
 MAX_QUERY_STREAK = 8
-# Items searched for texts of equal length; arbitrary: finding partners takes microseconds against a run's milliseconds.
+# Items searched for texts of equal length; arbitrary: microseconds against a run's milliseconds.
 LOOKAHEAD_ITEMS = 64
 # Processes that an item may end.
 MAX_DEATHS = 2
@@ -163,7 +163,7 @@ class Scheduler(Generic[AnyItem]):
         return items
 
     def finish(self, slot: int) -> list[AnyItem | None]:
-        """Ends a slot's run that was answered; returns its items in order, None for those cancelled meanwhile."""
+        """Ends a slot's run that was answered; returns its items in order, None for cancelled ones."""
         return self._running.pop(slot)
 
     def died(self, slot: int) -> list[AnyItem]:

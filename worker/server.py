@@ -35,6 +35,10 @@ SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 _FLUSH_SECONDS = 1.0
 # Milliseconds between pings of a silent connection: finds dead peers; arbitrary, below common NAT timeouts.
 _KEEPALIVE_MS = 60_000
+# Milliseconds between pings that clients may send at the most; arbitrary, the least that gRPC clients allow.
+_MIN_CLIENT_PING_MS = 10_000
+# Calls of one connection at the same moment; those above wait in the client. Arbitrary.
+_MAX_CALLS_PER_CONNECTION = 1000
 _LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 
 
@@ -92,7 +96,10 @@ def _options(config: ServeConfig) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", config.limits.max_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        # Clients may look for a dead server this often, also between calls.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", _MIN_CLIENT_PING_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_concurrent_streams", _MAX_CALLS_PER_CONNECTION),
         # With it a second server on the same port would silently take half of the callers.
         ("grpc.so_reuseport", 0),
     ]
@@ -127,7 +134,7 @@ def _listen(server: grpc.aio.Server, listen: str) -> str:
 
 
 def _refuse_taken_socket(listen: str) -> None:
-    """Refuses a live socket, because gRPC silently takes a socket file from a server that still listens on it."""
+    """Refuses the socket of a server that still listens: gRPC would silently take it over."""
     path = Path(listen.removeprefix("unix:"))
     if not path.exists():
         return

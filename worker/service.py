@@ -1,7 +1,7 @@
 """The RPCs: admission, and the road of a request through intake and pool.
 
-Guarantees: each accepted text gets one answer, a vector or a status, also while the server drains; bytes in flight
-are bounded; a caller that leaves takes its waiting texts along. Assumes one event loop.
+Guarantees: each accepted text gets one answer, a vector or a status, also while the server drains; bytes in
+flight are bounded; a caller that leaves takes its waiting texts along. Assumes one event loop.
 """
 
 import asyncio
@@ -21,12 +21,13 @@ from worker.config import ServeConfig
 from worker.errors import OverloadError, RequestError, UnavailableError, WorkerError
 from worker.gather import Gather
 from worker.intake import Intake, Options, check_query
-from worker.pool import Pool, Work
+from worker.pool import Pool
 from worker.scheduler import Priority
 from worker.tokenizer import Tokens
 from worker.wire import abort, documents_response, model_response, query_response, read_options
+from worker.work import Work
 
-# What a query's text costs beside its bytes and its vector: token ids, bookkeeping, the RPC itself; an estimate.
+# What a query's text costs beside its bytes and its vector: token ids, bookkeeping, the RPC; an estimate.
 _QUERY_ITEM_BYTES = 4096
 # Seconds after which a refused caller may try again: about what a full queue of queries takes; arbitrary.
 _RETRY_SECONDS = 0.5
@@ -81,8 +82,8 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
             with self._admitted():
                 if len(self._streams) >= self._config.max_streams:
                     raise OverloadError(
-                        f"{len(self._streams)} bulk streams are open, the limit is {self._config.max_streams}; "
-                        "send more batches on fewer streams or try again later",
+                        f"{len(self._streams)} bulk streams are open, the limit max_streams is "
+                        f"{self._config.max_streams}; send more batches on fewer streams or try again later",
                         _RETRY_SECONDS,
                     )
                 bulk = BulkStream(
@@ -190,7 +191,7 @@ class _Conversation:
         self._between_batches = False
 
     async def hold(self) -> None:
-        """Answers batches until the caller has sent its last one, or broke a rule; accepted ones are answered."""
+        """Answers all accepted batches, until the caller has sent its last one or broke a rule."""
         self._reader = asyncio.create_task(self._read())
         try:
             async for batch in self._bulk.finished():

@@ -32,7 +32,7 @@ INTEGER_KERNELS = frozenset(
 
 
 def session_options() -> ort.SessionOptions:
-    """Returns the options of every session that measures or serves: one thread, no spinning, graph as it is."""
+    """Returns the options of every session that measures or serves: one thread, no spinning, graph as is."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -67,8 +67,8 @@ class Session:
         outputs = [o.name for o in self._session.get_outputs()]
         if inputs != [INPUT] or outputs != [OUTPUT]:
             raise ModelError(
-                f"{bundle.model} has inputs {inputs} and outputs {outputs}, wanted [{INPUT!r}] and [{OUTPUT!r}]; "
-                "build the bundle again"
+                f"{bundle.model} has inputs {inputs} and outputs {outputs}, "
+                f"wanted [{INPUT!r}] and [{OUTPUT!r}]; build the bundle again"
             )
 
     def embed(self, texts: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
