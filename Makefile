@@ -49,7 +49,7 @@ $(INSTALLED): $(TORCH) pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)  ## build a model, start a pool, index 2,000 docstrings, search them
-	@$(PY) examples/demo.py
+	@$(PY) -m examples.demo
 
 test: $(INSTALLED)  ## every test that needs no special hardware
 	$(PY) -m pytest $(TESTS)
