@@ -1,0 +1,115 @@
+"""Settings of the indexer: made from the command line once, checked once, never changed."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from indexer.errors import ConfigError
+
+AUTO = "auto"  # value of index_key: choose by the number of vectors
+
+
+class VectorType(StrEnum):
+    """Type of one value of a stored vector; the value is also numpy's name of the type."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """What decides which vectors an index holds; frozen in `plan.json`.
+
+    Attributes:
+        id_column: Column with the document's id, of text or whole numbers.
+        text_columns: Columns whose non-empty texts are joined by a newline.
+        vector_type: Type of the stored values.
+        unit_rows: Rows of an input that are committed together.
+        limit: Rows to index, counted over all inputs in order; None for all.
+    """
+
+    id_column: str = "doc_id"
+    text_columns: tuple[str, ...] = ("title", "text")
+    vector_type: VectorType = VectorType.FLOAT32
+    unit_rows: int = 2048
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the fields; raises ConfigError."""
+        _at_least("unit rows", self.unit_rows, 1)
+        if self.limit is not None:
+            _at_least("limit", self.limit, 1)
+        if not self.text_columns or not all(self.text_columns):
+            raise ConfigError("text columns are empty; name at least one, for example 'title,text'")
+        if len(set(self.text_columns)) < len(self.text_columns):
+            raise ConfigError(
+                f"text columns {','.join(self.text_columns)} name a column twice; name each once"
+            )
+        if not self.id_column:
+            raise ConfigError("the id column has no name; name one, for example 'doc_id'")
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """How documents flow to the pools; changes no result.
+
+    Attributes:
+        bytes_in_flight: Bytes of text held between reader and pools, over all pools.
+        stream_bytes_in_flight: Bytes of text sent to one pool and not answered.
+        batch_items: Texts in a batch at most. With the window of `dispatch` it keeps every process
+            busy and yet leaves little work to repeat when a pool goes away.
+        batch_bytes: Bytes of text in a batch at most, unless one text alone is larger.
+        open_units: Units being read or embedded at once; bounds the memory for vectors.
+        retry_seconds: How long a pool may be away before it is given up.
+        connect_seconds: How long a pool may take to answer the first time.
+        answer_seconds: Silence of a pool that owes answers, after which the connection is made anew.
+    """
+
+    bytes_in_flight: int = 32 << 20
+    stream_bytes_in_flight: int = 8 << 20
+    batch_items: int = 64
+    batch_bytes: int = 256 << 10
+    open_units: int = 8
+    retry_seconds: float = 120.0
+    connect_seconds: float = 10.0
+    answer_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        """Checks the fields; raises ConfigError."""
+        for name in ("bytes_in_flight", "stream_bytes_in_flight", "batch_items", "batch_bytes", "open_units"):
+            _at_least(name.replace("_", " "), getattr(self, name), 1)
+        for name in ("retry_seconds", "connect_seconds", "answer_seconds"):
+            _at_least(name.replace("_", " "), getattr(self, name), 0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that `run` does, apart from where the pools are.
+
+    Attributes:
+        inputs: Paths or globs of Parquet files.
+        output: Folder of the index.
+        index_key: A FAISS factory string, or `auto`.
+        plan: What the index holds.
+        flow: How documents flow.
+    """
+
+    inputs: tuple[str, ...]
+    output: Path
+    index_key: str = AUTO
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+
+    def __post_init__(self) -> None:
+        """Checks the fields; raises ConfigError."""
+        if not self.inputs:
+            raise ConfigError("no input; name a Parquet file or a glob with --input")
+        if not self.index_key:
+            raise ConfigError(
+                "the index key is empty; use 'auto' or a FAISS factory string such as 'IVF256,Flat'"
+            )
+
+
+def _at_least(name: str, value: float, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{name} is {value}, wanted at least {least}")

@@ -1,0 +1,177 @@
+"""Rows to batches of texts. Pure: reads chunks of rows that are handed in, knows neither files nor pools."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from indexer.plan import SEPARATOR, Unit
+
+
+class Reason(StrEnum):
+    """Why a row has no vector; a pool's refusal is its status code and message instead."""
+
+    NULL_ID = "null id"
+    EMPTY_ID = "empty id"
+    ID_NOT_TEXT = "id not text"
+    NULL = "null"
+    EMPTY = "empty"
+    NOT_TEXT = "not text"
+    TOO_LARGE = "too large"
+    NOT_FINITE = "vector not finite"
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row without a vector: `row` counts from 0 in its file, `reason` may carry detail behind a colon."""
+
+    row: int
+    doc_id: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of one unit, as they were read.
+
+    Attributes:
+        unit: The unit that all rows belong to.
+        first_row: Row of the file that is first here.
+        ids: The id of each row as UTF-8, None for null.
+        columns: For each text column, the text of each row as bytes, None for null.
+    """
+
+    unit: Unit
+    first_row: int
+    ids: Sequence[bytes | None]
+    columns: Sequence[Sequence[bytes | None]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Texts of one unit that travel together.
+
+    Attributes:
+        number: Unique in a run, and rising in the order of rows.
+        unit: The unit of all of them.
+        rows: Row of the file for each text.
+        doc_ids: Id of each.
+        texts: UTF-8 bytes of each.
+        bytes: Bytes of all texts.
+    """
+
+    number: int
+    unit: Unit
+    rows: list[int]
+    doc_ids: list[str]
+    texts: list[bytes]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class UnitRead:
+    """All rows of a unit were read: every one is in a batch before this, or in `rejects`."""
+
+    unit: Unit
+    rejects: list[Reject]
+
+
+@dataclass(frozen=True)
+class BatchRule:
+    """What a batch may hold: at most `items` texts and `bytes` of them, one text at most `text_bytes`.
+
+    A single text may be larger than `bytes`; it then travels alone.
+    """
+
+    items: int
+    bytes: int
+    text_bytes: int
+
+
+def join_texts(parts: Iterable[bytes | None], text_bytes: int) -> bytes | Reason:
+    """Returns a document's text, its non-empty parts joined by a newline, or why it has none."""
+    kept = []
+    null = True
+    for part in parts:
+        if part is not None:
+            null = False
+            if part and not part.isspace():
+                kept.append(part)
+    if not kept:
+        return Reason.NULL if null else Reason.EMPTY
+    text = SEPARATOR.encode().join(kept) if len(kept) > 1 else kept[0]
+    if len(text) > text_bytes:
+        return Reason.TOO_LARGE
+    try:
+        # Spaces beyond ASCII show only in decoded text.
+        return Reason.EMPTY if text.decode().isspace() else text
+    except UnicodeDecodeError:
+        return Reason.NOT_TEXT
+
+
+def read_id(raw: bytes | None) -> tuple[str | None, Reason | None]:
+    """Returns a document's id, and why the row is rejected if it cannot be one."""
+    if raw is None:
+        return None, Reason.NULL_ID
+    if not raw:
+        return None, Reason.EMPTY_ID
+    try:
+        return raw.decode(), None
+    except UnicodeDecodeError:
+        return None, Reason.ID_NOT_TEXT
+
+
+@dataclass
+class _Pending:
+    """The batch that is being filled."""
+
+    rows: list[int] = field(default_factory=list)
+    doc_ids: list[str] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list)
+    bytes: int = 0
+
+
+def batches(chunks: Iterable[Chunk], rule: BatchRule, first_number: int = 0) -> Iterator[Batch | UnitRead]:
+    """Yields the batches of each unit in order, and behind them that the unit was read.
+
+    The chunks of a unit follow each other and cover all its rows.
+    """
+    number = first_number
+    pending, rejects = _Pending(), list[Reject]()
+    for chunk in chunks:
+        for index, raw_id in enumerate(chunk.ids):
+            doc_id, reason = read_id(raw_id)
+            text = join_texts((column[index] for column in chunk.columns), rule.text_bytes)
+            row = chunk.first_row + index
+            if doc_id is None or reason is not None:
+                rejects.append(Reject(row, None, str(reason)))
+            elif isinstance(text, Reason):
+                rejects.append(Reject(row, doc_id, str(text)))
+            else:
+                if pending.texts and (
+                    len(pending.texts) >= rule.items or pending.bytes + len(text) > rule.bytes
+                ):
+                    yield _seal(number, chunk.unit, pending)
+                    number, pending = number + 1, _Pending()
+                pending.rows.append(row)
+                pending.doc_ids.append(doc_id)
+                pending.texts.append(text)
+                pending.bytes += len(text)
+        if chunk.first_row + len(chunk.ids) == chunk.unit.stop:
+            if pending.texts:
+                yield _seal(number, chunk.unit, pending)
+                number, pending = number + 1, _Pending()
+            yield UnitRead(chunk.unit, rejects)
+            rejects = []
+
+
+def _seal(number: int, unit: Unit, pending: _Pending) -> Batch:
+    return Batch(number, unit, pending.rows, pending.doc_ids, pending.texts, pending.bytes)
+
+
+def count_reasons(rejects: Iterable[Reject]) -> Mapping[str, int]:
+    """Returns how often each reason occurs, without its detail."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    for reject in rejects:
+        counts[reject.reason.split(":", 1)[0]] += 1
+    return dict(sorted(counts.items()))

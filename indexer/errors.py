@@ -1,0 +1,61 @@
+"""The tree of errors that the indexer raises; `__main__` prints each as one line."""
+
+
+class IndexerError(Exception):
+    """Anything the indexer refuses or fails at; the message says what to do about it."""
+
+
+class ConfigError(IndexerError):
+    """A setting is not possible; exit code 2."""
+
+
+class InputError(IndexerError):
+    """An input cannot be read, lacks a column, holds an id twice or changed while it was read."""
+
+
+class PlanError(IndexerError):
+    """The index was planned for other inputs, settings or another model."""
+
+
+class StoreError(IndexerError):
+    """The index folder is in use, damaged, incomplete or no index at all."""
+
+
+class StorageError(StoreError):
+    """The file system refused a write: no space, no permission, read-only."""
+
+
+class PoolError(IndexerError):
+    """A pool cannot be reached, answers wrongly or refuses for good."""
+
+
+class ModelMismatchError(PoolError):
+    """A pool serves another model than the one that made the index."""
+
+
+class AwayError(PoolError):
+    """A pool is away for now; the same call may succeed later.
+
+    Attributes:
+        retry_after: Seconds that the pool asked to wait; 0 when it did not say.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class BuildError(IndexerError):
+    """FAISS cannot build or read the index."""
+
+
+class StoppedError(IndexerError):
+    """A signal asked to stop; all that was committed is kept.
+
+    Attributes:
+        signal: Number of the signal.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__("stopped; nothing committed is lost: run the same command to go on")
+        self.signal = signal

@@ -1,0 +1,83 @@
+"""How much may be under way, and how long a pool may be away. No I/O; time is an argument."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+
+_FIRST_DELAY_SECONDS = 0.2  # after the first failure; doubles with each further one
+_LAST_DELAY_SECONDS = 5.0  # a pool that came back waits no longer than this
+
+
+class ByteBudget:
+    """Bytes that may be held at once; one larger piece passes when nothing else is held."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._changed = asyncio.Condition()
+
+    async def take(self, size: int) -> None:
+        """Waits until `size` bytes fit."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._held or self._held + size <= self._limit)
+            self._held += size
+
+    async def give(self, size: int) -> None:
+        """Gives bytes back."""
+        async with self._changed:
+            self._held -= size
+            self._changed.notify_all()
+
+
+@dataclass
+class Outage:
+    """How long a pool has been away, and how long to wait before the next attempt.
+
+    Attributes:
+        limit_seconds: How long is too long.
+    """
+
+    limit_seconds: float
+    _since: float | None = field(default=None, init=False)
+    _failures: int = field(default=0, init=False)
+
+    @property
+    def lasts(self) -> bool:
+        """Whether the pool has not answered since it failed."""
+        return self._since is not None
+
+    def end(self) -> bool:
+        """Notes that the pool answered; returns whether it was away."""
+        lasted = self.lasts
+        self._since, self._failures = None, 0
+        return lasted
+
+    def next_delay(self, now: float, retry_after: float, jitter: float) -> float | None:
+        """Returns seconds to wait after a failure at time `now`, None when the pool has been away too long.
+
+        Args:
+            now: Seconds on any steady clock.
+            retry_after: Least wait that the pool asked for.
+            jitter: A random number in [0, 1): clients that lost one pool together come back apart.
+        """
+        self._since = now if self._since is None else self._since
+        backoff = min(_LAST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2**self._failures)
+        self._failures = min(self._failures + 1, 30)
+        delay = max(retry_after, backoff * (0.5 + 0.5 * jitter))
+        return None if now + delay - self._since > self.limit_seconds else delay
+
+
+async def race(*coroutines: Coroutine[object, object, None]) -> None:
+    """Runs coroutines side by side until the first ends, cancels the others and waits for them.
+
+    Raises what the first to fail raised.
+    """
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,73 @@
+"""Shows how far a stage is: a bar on a terminal, a plain line every few seconds elsewhere. On stderr."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+_LINE_SECONDS = 5.0  # between plain lines
+
+
+class Stage:
+    """One stage of work, a context manager.
+
+    Args:
+        console: Where to show it.
+        name: What is done, for people.
+        total: How much there is to do in all.
+        done: How much was done before; it does not count for the rate.
+        noun: What is counted, in the plural.
+    """
+
+    def __init__(
+        self, console: Console, name: str, total: int, *, done: int = 0, noun: str = "documents"
+    ) -> None:
+        self._console, self._name, self._total, self._noun = console, name, total, noun
+        self._before = self._done = done
+        self._start = self._last_line = time.monotonic()
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> "Stage":
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._bar.add_task(self._name, total=self._total, completed=self._done, rate="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, count: int) -> None:
+        """Notes that `count` more are done."""
+        self._done += count
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, rate=f"{self._rate(now):.1f} {self._noun}/s")
+        elif now - self._last_line >= _LINE_SECONDS:
+            self._last_line = now
+            self.log(self._line(now))
+
+    def log(self, line: str) -> None:
+        """Shows a line for people, above the bar if there is one."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _rate(self, now: float) -> float:
+        return (self._done - self._before) / max(1e-9, now - self._start)
+
+    def _line(self, now: float) -> str:
+        rate = self._rate(now)
+        left = f", {(self._total - self._done) / rate:,.0f} s left" if rate else ""
+        return f"{self._name} {self._done:,}/{self._total:,} {self._noun}, {rate:.1f} {self._noun}/s{left}"

@@ -1,0 +1,121 @@
+"""Gathers the answers for one unit in whatever order they come. No I/O, no clock."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.config import VectorType
+from indexer.documents import Batch, Reason, Reject
+from indexer.plan import Unit
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a pool answered for one batch.
+
+    Attributes:
+        number: The batch's number.
+        fingerprint: Model that made the vectors.
+        good: Positions in the batch that have a vector, int64 `[good]`, rising.
+        vectors: float32 or float16 `[good, dim]`.
+        token_counts: int32 `[good]`.
+        truncated: bool `[good]`.
+        failures: Position and reason of each text without a vector.
+        postponed: Why the pool did not get to some text for now; "" if it answered for good.
+    """
+
+    number: int
+    fingerprint: str
+    good: NDArray[np.int64]
+    vectors: NDArray[np.floating]
+    token_counts: NDArray[np.int32]
+    truncated: NDArray[np.bool_]
+    failures: tuple[tuple[int, str], ...] = ()
+    postponed: str = ""
+
+
+@dataclass(frozen=True)
+class UnitTable:
+    """The vectors of a unit, in the order of rows.
+
+    Attributes:
+        unit: The unit.
+        rows: Row of the file, int64 `[good]`.
+        doc_ids: Id of each.
+        vectors: float32 or float16 `[good, dim]`.
+        token_counts: int32 `[good]`.
+        truncated: bool `[good]`.
+    """
+
+    unit: Unit
+    rows: NDArray[np.int64]
+    doc_ids: list[str]
+    vectors: NDArray[np.floating]
+    token_counts: NDArray[np.int32]
+    truncated: NDArray[np.bool_]
+
+
+class UnitBuffer:
+    """The answers of one unit until all are there."""
+
+    def __init__(self, unit: Unit, dim: int, vector_type: VectorType) -> None:
+        self.unit = unit
+        self._vectors = np.zeros((unit.rows, dim), dtype=vector_type.value)
+        self._token_counts = np.zeros(unit.rows, dtype=np.int32)
+        self._truncated = np.zeros(unit.rows, dtype=np.bool_)
+        self._good = np.zeros(unit.rows, dtype=np.bool_)
+        self._doc_ids: list[str | None] = [None] * unit.rows
+        self._rejects: list[Reject] = []
+        self._unanswered = 0
+        self._read = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has a vector or a reason."""
+        return self._read and not self._unanswered
+
+    def expect(self) -> None:
+        """Notes that a batch of this unit is under way."""
+        self._unanswered += 1
+
+    def finish_reading(self, rejects: list[Reject]) -> None:
+        """Notes that no more batches follow, and the rows that got into none."""
+        self._rejects.extend(rejects)
+        self._read = True
+
+    def add(self, batch: Batch, answer: Answer) -> None:
+        """Takes the answer for a batch of this unit."""
+        rows = np.asarray(batch.rows, dtype=np.int64)[answer.good] - self.unit.start
+        finite = np.isfinite(answer.vectors).all(axis=1)
+        self._vectors[rows] = answer.vectors
+        self._token_counts[rows] = answer.token_counts
+        self._truncated[rows] = answer.truncated
+        self._good[rows] = finite
+        first = batch.rows[0] - self.unit.start
+        if batch.rows[-1] - batch.rows[0] + 1 == len(batch.rows):
+            self._doc_ids[first : first + len(batch.rows)] = batch.doc_ids
+        else:
+            for row, doc_id in zip(batch.rows, batch.doc_ids, strict=True):
+                self._doc_ids[row - self.unit.start] = doc_id
+        failures = [*answer.failures, *((int(at), str(Reason.NOT_FINITE)) for at in answer.good[~finite])]
+        self._rejects.extend(Reject(batch.rows[at], batch.doc_ids[at], reason) for at, reason in failures)
+        self._unanswered -= 1
+
+    def table(self) -> UnitTable:
+        """Returns the rows that have vectors."""
+        good = np.flatnonzero(self._good)
+        every = good.size == self.unit.rows
+        ids = self._doc_ids if every else [self._doc_ids[at] for at in good]
+        return UnitTable(
+            unit=self.unit,
+            rows=good + self.unit.start,
+            doc_ids=[doc_id for doc_id in ids if doc_id is not None],
+            vectors=self._vectors if every else self._vectors[good],
+            token_counts=self._token_counts[good],
+            truncated=self._truncated[good],
+        )
+
+    def rejects(self) -> list[Reject]:
+        """Returns the rows without vectors, in the order of rows."""
+        return sorted(self._rejects, key=lambda reject: reject.row)
