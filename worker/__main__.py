@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -133,10 +134,21 @@ def _process_count(processes: str, usable: int) -> int:
     return int(processes)
 
 
-def _fail(error: WorkerError) -> None:
+def run() -> None:
+    """Runs the command line; every error is one line on stderr."""
+    try:
+        main.main(prog_name="python -m worker", standalone_mode=False)
+    except click.ClickException as error:
+        click.echo(f"error: {error.format_message()}", err=True)
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(1)
+
+
+def _fail(error: WorkerError) -> NoReturn:
     click.echo(f"error: {' '.join(str(error).split())}", err=True)
     sys.exit(1)
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m worker")
+    run()

@@ -15,7 +15,7 @@ Guarantees:
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
@@ -71,8 +71,8 @@ class _Lane(Generic[AnyItem]):
     def push(self, item: AnyItem) -> None:
         self._streams.setdefault(item.stream, deque()).append(item)
 
-    def push_retries(self, items: Sequence[AnyItem]) -> None:
-        self._retries.extendleft(reversed(items))
+    def push_retries(self, items: Iterable[AnyItem]) -> None:
+        self._retries.extend(items)
 
     def drop(self, stream: int) -> None:
         self._streams.pop(stream, None)
