@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import grpc
 import pyarrow.parquet as pq
@@ -121,9 +121,9 @@ def running_pool() -> Iterator[str]:
 
 
 def _wait_until_ready(pool: "subprocess.Popen[str]") -> str:
-    readable, _, _ = select.select([pool.stdout], [], [], READY_SECONDS)
-    line = pool.stdout.readline() if readable and pool.stdout else ""
-    word, _, address = line.strip().partition(" ")
+    output = cast("IO[str]", pool.stdout)
+    readable, _, _ = select.select([output], [], [], READY_SECONDS)
+    word, _, address = (output.readline() if readable else "").strip().partition(" ")
     if word != "ready":
         raise DemoError(f"the pool did not start; it says why in {POOL_LOG}")
     return address

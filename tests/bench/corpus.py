@@ -26,3 +26,12 @@ def questions(source: Path, count: int) -> list[str]:
     """Returns `count` questions of a set of queries (query_id, text), chosen by the seed."""
     texts: list[str] = pq.read_table(source, columns=["text"])["text"].to_pylist()
     return random.Random(SEED).sample(texts, count)
+
+
+def short_texts(source: Path, target: Path, count: int) -> Path:
+    """Writes `count` questions as a corpus without titles, chosen by the seed; returns the target."""
+    texts = questions(source, count)
+    ids = [f"q{number}" for number in range(count)]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"doc_id": ids, "title": [""] * count, "text": texts}), target)
+    return target
