@@ -35,11 +35,11 @@ FIGURES = HOME / "figures.json"
 POOL_LOG = HOME / "worker.log"
 
 QUESTIONS = (
-    "copy a folder and everything inside it",
     "the middle value of a list of numbers",
-    "run a program and capture what it prints",
-    "compare two texts line by line",
-    "make a temporary file that is deleted when closed",
+    "run a command and get its output",
+    "how do I know if an IP address is private",
+    "which words are spelled almost like this one",
+    "call a function at a later time in another thread",
 )
 HITS = 3
 READY_SECONDS = 120.0  # loading a model takes a second or two; more means that something is wrong

@@ -22,16 +22,16 @@ MIN_CHARACTERS = 120  # shorter docstrings say little more than the name does; a
 # Packages that fill up what the standard library leaves open, in this order, where they are installed.
 PACKAGES = ("numpy", "click", "rich", "networkx", "hypothesis")
 
-# Parts of the standard library that few people search: windows, games, and what was or will be removed.
-LEFT_OUT = frozenset({"tkinter", "turtle", "turtledemo", "lib2to3", "distutils", "pydoc_data", "ensurepip"})
+# Parts that few people search: windows, games, builds, and what was or will be removed.
+LEFT_OUT = frozenset(
+    {"tkinter", "turtle", "turtledemo", "lib2to3", "distutils", "pydoc_data", "ensurepip", "f2py"}
+)
 
 
 def candidates() -> Iterator[Docstring]:
     """Yields documented public functions and classes, always in the same order on one installation."""
     paths = sysconfig.get_paths()
-    for docstring in iter_docstrings([Path(paths["stdlib"])]):
-        if docstring.qualified_name.partition(".")[0] not in LEFT_OUT:
-            yield docstring
+    yield from iter_docstrings([Path(paths["stdlib"])])
     for package in PACKAGES:
         for docstring in iter_docstrings([Path(paths["purelib"]) / package]):
             name = f"{package}.{docstring.qualified_name}"
@@ -39,8 +39,9 @@ def candidates() -> Iterator[Docstring]:
 
 
 def worth_reading(docstring: Docstring) -> bool:
-    """Tells whether this is a public function or class with real text."""
-    public = not any(part.startswith("_") for part in docstring.qualified_name.split("."))
+    """Tells whether this is a public function or class, of a part that people use, with real text."""
+    parts = docstring.qualified_name.split(".")
+    public = not any(part.startswith("_") or part in LEFT_OUT for part in parts)
     return (
         public
         and docstring.signature.startswith(("def ", "class ", "async def "))

@@ -44,7 +44,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     share = ratio(results["rates"][WIRE], results["rates"][BARE])
     lines = [
         f"{facts['cpus']} CPUs of {facts['cpu']} ({flags}), {facts['system']}, {facts['date']}.",
-        f"`make bench`: {rounds} interleaved rounds, medians; all-MiniLM-L6-v2, 256 tokens at most, all CPUs.",
+        f"`make bench`: {rounds} interleaved rounds, medians; all-MiniLM-L6-v2, 256 tokens, all CPUs.",
         "",
         f"**{results['documents']} MedQuAD documents, Parquet → FAISS on disk, models loaded beforehand**",
         "",
