@@ -89,6 +89,10 @@ class QueryClient:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection."""
         self._channel.close()
 
     def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], str]:

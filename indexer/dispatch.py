@@ -13,7 +13,7 @@ from indexer.client import DocumentStream
 from indexer.config import FlowConfig, VectorType
 from indexer.documents import Batch
 from indexer.errors import AwayError, ModelMismatchError, PoolError
-from indexer.flow import ByteBudget, Outage, race
+from indexer.flow import ByteBudget, Outage, forever, race
 from indexer.plan import Model
 from indexer.unit import Answer
 
@@ -92,7 +92,7 @@ class Dispatcher:
                 "start the worker again and run the same command to go on"
             )
         self.log(f"{target} is given up; the other workers go on")
-        await asyncio.get_running_loop().create_future()  # until `race` cancels it
+        await forever()
 
     def check_model(self, target: str, fingerprint: str) -> None:
         """Raises ModelMismatchError unless a pool's answers are of the planned model."""
@@ -169,7 +169,7 @@ class _Connection:
                 await self._stream.send(batch)
             except AwayError:
                 # `_receive` learns why and tells it.
-                await asyncio.get_running_loop().create_future()
+                await forever()
 
     async def _receive(self) -> None:
         while True:

@@ -49,8 +49,10 @@ class BuildError(IndexerError):
     """FAISS cannot build or read the index."""
 
 
-class StoppedError(IndexerError):
+class StoppedError(BaseException):
     """A signal asked to stop; all that was committed is kept.
+
+    Like KeyboardInterrupt no Exception: code that handles failures must not take it for one.
 
     Attributes:
         signal: Number of the signal.

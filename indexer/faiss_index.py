@@ -207,5 +207,3 @@ def _sample(pieces: Pieces, dim: int, count: int, size: int) -> NDArray[np.float
 def _reason(error: BaseException) -> str:
     """Returns what FAISS says, without where in its sources it says so."""
     return str(error).strip().rsplit(" at ", 1)[-1].split(": ", 1)[-1].split("\n", 1)[0]
-
-

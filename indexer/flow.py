@@ -81,3 +81,8 @@ async def race(*coroutines: Coroutine[object, object, None]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def forever() -> None:
+    """Waits until it is cancelled: for a part of a race that has nothing left to do."""
+    await asyncio.get_running_loop().create_future()

@@ -1,45 +1,23 @@
-"""The road of a run: plan, embed every unit that is not committed, build the FAISS index.
+"""The road of a run: plan, embed every unit that is not committed, build the FAISS index."""
 
-Threads: one reads inputs, one writes units; the asyncio loop between them moves batches and answers.
-Guarantees: a unit is committed once all its rows have answers; whatever ends the run, a commit that began
-is finished or leaves nothing that counts; memory is bounded by bytes in flight and open units.
-"""
-
-import asyncio
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 
 from rich.console import Console
 
-from indexer import generations, index_rule, inputs, parquet
+from indexer import generations, index_rule, inputs
 from indexer.client import describe
 from indexer.config import RunConfig
-from indexer.dispatch import Dispatcher
-from indexer.documents import Batch, BatchRule, Chunk, UnitRead, batches, count_reasons
 from indexer.durable import exclusive
-from indexer.errors import ModelMismatchError, PoolError, StoppedError
-from indexer.flow import race
+from indexer.embedding import embed_units
+from indexer.errors import ModelMismatchError, PoolError
 from indexer.generations import Generation
 from indexer.layout import Layout
-from indexer.ledger import (
-    Receipt,
-    check_same,
-    claim_folder,
-    commit_unit,
-    committed,
-    freeze_plan,
-    load_plan,
-    sha256,
-)
-from indexer.plan import Plan, Unit, make_plan
-from indexer.progress import Stage
-from indexer.unit import Answer, UnitBuffer
-from indexer.unit_file import rejects_bytes, unit_bytes
+from indexer.ledger import Receipt, check_same, claim_folder, committed, freeze_plan, load_plan
+from indexer.plan import Plan, make_plan
+from indexer.progress import Stage, say
 from indexer.wire import Pool
 
 
@@ -83,7 +61,7 @@ def run_index(config: RunConfig, targets: Sequence[str], console: Console) -> Su
         before = sum(receipt.vectors for receipt in receipts.values())
         if missing:
             with _timed(seconds, "embed"):
-                _Embedding(config, layout, plan, receipts, console).run(pools, missing)
+                receipts.update(embed_units(config, layout, plan, pools, missing, console))
         ordered = tuple(receipts[unit.number] for unit in plan.units)
         with _timed(seconds, "index"):
             generation = _generation(layout, plan, ordered, config.index_key, console)
@@ -91,17 +69,11 @@ def run_index(config: RunConfig, targets: Sequence[str], console: Console) -> Su
         return Summary(plan, ordered, generation, embedded, seconds)
 
 
-class _timed:  # noqa: N801 - reads as a word of the language
-    """Notes how long a block took."""
-
-    def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name = seconds, name
-
-    def __enter__(self) -> None:
-        self._start = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds[self._name] = time.monotonic() - self._start
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - start
 
 
 def reach(targets: Sequence[str], wait_seconds: float, console: Console) -> dict[str, Pool]:
@@ -118,7 +90,7 @@ def reach(targets: Sequence[str], wait_seconds: float, console: Console) -> dict
             pools[target] = describe(target, wait_seconds)
         except PoolError as error:
             errors.append(error)
-            console.print(f"warning: {error}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"warning: {error}")
     if not pools:
         raise errors[0]
     (first, pool), *others = pools.items()
@@ -149,39 +121,6 @@ def _generation(
         return standing
     count = sum(receipt.vectors for receipt in receipts)
     choice = index_rule.choose_key(key, count)
-    console.print(choice.reason, markup=False, highlight=False, soft_wrap=True)
+    say(console, choice.reason)
     with Stage(console, "indexing", count, noun="vectors") as stage:
         return generations.build(layout, plan, receipts, choice.key, stage.advance)
-
-
-class _Embedding:
-    """Embeds and commits units; adds to `receipts` what it committed."""
-
-    def __init__(
-        self, config: RunConfig, layout: Layout, plan: Plan, receipts: dict[int, Receipt], console: Console
-    ) -> None:
-        self._config, self._layout, self._plan, self._receipts = config, layout, plan, receipts
-        self._console = console
-        self._buffers: dict[int, UnitBuffer] = {}
-        self._commits: set[asyncio.Task[None]] = set()
-        self._stage = Stage(console, "", 0)
-
-    def run(self, pools: dict[str, Pool], missing: Sequence[Unit]) -> None:
-        """Embeds units; raises IndexerError, StoppedError on SIGINT or SIGTERM."""
-        done = sum(receipt.unit.rows for receipt in self._receipts.values())
-        with Stage(self._console, "embedding", self._plan.rows, done=done) as self._stage:
-            if done:
-                self._stage.log(f"going on: {done:,} of {self._plan.rows:,} rows are committed already")
-            asyncio.run(self._run(pools, missing))
-
-    async def _run(self, pools: dict[str, Pool], missing: Sequence[Unit]) -> None:
-        for folder in (self._layout.units, self._layout.rejects):
-            make_folder(folder)
-        dispatcher = Dispatcher(
-            list(pools), self._plan.model, self._plan.config.vector_type, self._config.flow,
-            self._take, self._stage.log,
-        )  # fmt: skip
-        self._open = asyncio.Semaphore(self._config.flow.open_units)
-        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as self._writer:
-            async with _stoppable():
-                await race(dispatcher.run(), self._feed(dispatcher, pools, missing, reader))

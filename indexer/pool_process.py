@@ -30,7 +30,10 @@ def private_pool(bundle: Path) -> Iterator[str]:
         PoolError: It did not come up; the message carries its own last words.
     """
     # A socket's path may have about 100 bytes, so it lies in the system's folder for temporary files.
-    with tempfile.TemporaryDirectory(prefix="embedpool-") as folder, (Path(folder) / "log").open("w+b") as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="embedpool-") as folder,
+        (Path(folder) / "log").open("w+b") as log,
+    ):
         command = [sys.executable, "-m", "worker", "serve", "--bundle", str(bundle)]
         command += ["--listen", f"unix:{folder}/pool.sock", "--stop-on-stdin-close"]
         # A session of its own: Ctrl-C reaches this process alone, which then ends the pool in order.

@@ -9,6 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 _LINE_SECONDS = 5.0  # between plain lines
 
 
+def say(console: Console, line: str) -> None:
+    """Shows a line for people, whole and as it is."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 class Stage:
     """One stage of work, a context manager.
 
@@ -62,7 +67,7 @@ class Stage:
 
     def log(self, line: str) -> None:
         """Shows a line for people, above the bar if there is one."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(self._console, line)
 
     def _rate(self, now: float) -> float:
         return (self._done - self._before) / max(1e-9, now - self._start)

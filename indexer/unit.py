@@ -88,7 +88,8 @@ class UnitBuffer:
         """Takes the answer for a batch of this unit."""
         rows = np.asarray(batch.rows, dtype=np.int64)[answer.good] - self.unit.start
         finite = np.isfinite(answer.vectors).all(axis=1)
-        self._vectors[rows] = answer.vectors
+        if rows.size:  # an answer without vectors has no width either
+            self._vectors[rows] = answer.vectors
         self._token_counts[rows] = answer.token_counts
         self._truncated[rows] = answer.truncated
         self._good[rows] = finite

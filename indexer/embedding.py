@@ -1,0 +1,196 @@
+"""Embeds units and commits them.
+
+One thread reads inputs, one writes units; the asyncio loop between them moves batches and answers.
+Guarantees: a unit is committed once all its rows have answers; whatever ends the run, a commit that began is
+finished or leaves nothing that counts; memory is bounded by the bytes in flight and the open units.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from itertools import groupby
+from operator import attrgetter
+
+from rich.console import Console
+
+from indexer import parquet
+from indexer.config import FlowConfig, RunConfig
+from indexer.dispatch import Dispatcher
+from indexer.documents import Batch, BatchRule, Chunk, UnitRead, batches, count_reasons
+from indexer.durable import make_folder
+from indexer.errors import StoppedError
+from indexer.flow import forever, race
+from indexer.layout import Layout
+from indexer.ledger import Receipt, commit_unit, sha256
+from indexer.plan import Plan, Unit
+from indexer.progress import Stage
+from indexer.unit import Answer, UnitBuffer
+from indexer.unit_file import rejects_bytes, unit_bytes
+from indexer.wire import Pool
+
+
+def embed_units(
+    config: RunConfig,
+    layout: Layout,
+    plan: Plan,
+    pools: Mapping[str, Pool],
+    missing: Sequence[Unit],
+    console: Console,
+) -> dict[int, Receipt]:
+    """Embeds units with the pools, by address, and commits them; returns their receipts by number.
+
+    Raises:
+        IndexerError: An input, a pool or the file system failed; units committed before stay.
+        StoppedError: SIGINT or SIGTERM came.
+    """
+    for folder in (layout.units, layout.rejects):
+        make_folder(folder)
+    done = plan.rows - sum(unit.rows for unit in missing)
+    with Stage(console, "embedding", plan.rows, done=done) as stage:
+        if done:
+            stage.log(f"going on: {done:,} of {plan.rows:,} rows are committed already")
+        work = _Embedding(config.flow, layout, plan, stage)
+        asyncio.run(work.run(pools, missing))
+        return work.receipts
+
+
+def batch_rule(flow: FlowConfig, pools: Mapping[str, Pool]) -> BatchRule:
+    """Returns what every one of the pools takes as a batch."""
+    return BatchRule(
+        items=min(flow.batch_items, *(pool.max_batch_items for pool in pools.values())),
+        bytes=min(flow.batch_bytes, *(pool.max_batch_bytes for pool in pools.values())),
+        text_bytes=min(min(pool.max_text_bytes, pool.max_batch_bytes) for pool in pools.values()),
+    )
+
+
+def read_batches(plan: Plan, units: Sequence[Unit], rule: BatchRule) -> Iterator[Batch | UnitRead]:
+    """Yields the batches of units, which are in order; raises InputError."""
+    return batches(_chunks(plan, units), rule)
+
+
+def _chunks(plan: Plan, units: Sequence[Unit]) -> Iterator[Chunk]:
+    for number, of_file in groupby(units, key=attrgetter("file")):
+        yield from parquet.read_chunks(
+            plan.inputs[number], plan.config.id_column, plan.config.text_columns, list(of_file)
+        )
+
+
+class _Embedding:
+    def __init__(self, flow: FlowConfig, layout: Layout, plan: Plan, stage: Stage) -> None:
+        self.receipts: dict[int, Receipt] = {}
+        self._flow, self._layout, self._plan, self._stage = flow, layout, plan, stage
+        self._buffers: dict[int, UnitBuffer] = {}
+        self._complete: asyncio.Queue[UnitBuffer] = asyncio.Queue()
+        self._room = asyncio.Semaphore(flow.open_units)
+
+    async def run(self, pools: Mapping[str, Pool], missing: Sequence[Unit]) -> None:
+        dispatcher = Dispatcher(
+            targets=list(pools),
+            model=self._plan.model,
+            vector_type=self._plan.config.vector_type,
+            flow=self._flow,
+            on_answer=self._take,
+            log=self._stage.log,
+        )
+        source = read_batches(self._plan, missing, batch_rule(self._flow, pools))
+        # Leaving the block waits for both threads: a commit that began is finished.
+        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+            try:
+                async with _stoppable():
+                    await race(
+                        dispatcher.run(),
+                        self._feed(dispatcher, source, reader),
+                        self._commit(len(missing), writer),
+                    )
+            finally:
+                reader.submit(source.close)  # type: ignore[attr-defined]  # it is a generator
+
+    async def _feed(
+        self, dispatcher: Dispatcher, source: Iterator[Batch | UnitRead], reader: Executor
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while (item := await loop.run_in_executor(reader, next, source, None)) is not None:
+            buffer = await self._buffer(item.unit)
+            if isinstance(item, Batch):
+                buffer.expect()
+                await dispatcher.put(item)
+            else:
+                buffer.finish_reading(item.rejects)
+                self._stage.advance(len(item.rejects))
+                self._check_complete(buffer)
+        await forever()
+
+    async def _buffer(self, unit: Unit) -> UnitBuffer:
+        """Returns the buffer of a unit; for a new one waits until few enough are open."""
+        if unit.number not in self._buffers:
+            await self._room.acquire()
+            self._buffers[unit.number] = UnitBuffer(unit, self._plan.model.dim, self._plan.config.vector_type)
+        return self._buffers[unit.number]
+
+    def _take(self, batch: Batch, answer: Answer) -> None:
+        buffer = self._buffers[batch.unit.number]
+        buffer.add(batch, answer)
+        self._stage.advance(len(batch.rows))
+        self._check_complete(buffer)
+
+    def _check_complete(self, buffer: UnitBuffer) -> None:
+        if buffer.complete:
+            self._complete.put_nowait(self._buffers.pop(buffer.unit.number))
+
+    async def _commit(self, count: int, writer: Executor) -> None:
+        """Commits units as they become complete; returns after `count` of them."""
+        loop = asyncio.get_running_loop()
+        for _ in range(count):
+            buffer = await self._complete.get()
+            receipt = await loop.run_in_executor(writer, write_unit, self._layout, self._plan, buffer)
+            self.receipts[buffer.unit.number] = receipt
+            self._room.release()
+
+
+def write_unit(layout: Layout, plan: Plan, buffer: UnitBuffer) -> Receipt:
+    """Commits a complete unit; raises StorageError."""
+    table, rejects = buffer.table(), buffer.rejects()
+    unit_file = unit_bytes(table, plan.model)
+    rejects_file = rejects_bytes(rejects) if rejects else b""
+    receipt = Receipt(
+        unit=buffer.unit,
+        fingerprint=plan.model.fingerprint,
+        vectors=len(table.rows),
+        rejects=count_reasons(rejects),
+        tokens=int(table.token_counts.sum()),
+        truncated=int(table.truncated.sum()),
+        unit_sha256=sha256(unit_file),
+        unit_bytes=len(unit_file),
+        rejects_sha256=sha256(rejects_file) if rejects else "",
+        rejects_bytes=len(rejects_file),
+    )
+    commit_unit(layout, receipt, unit_file, rejects_file)
+    return receipt
+
+
+@asynccontextmanager
+async def _stoppable() -> AsyncIterator[None]:
+    """Turns SIGINT and SIGTERM into StoppedError, raised where the block waits."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    came: list[int] = []
+
+    def stop(number: int) -> None:
+        came.append(number)
+        if task is not None:
+            task.cancel()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if came:
+            raise StoppedError(came[0]) from error
+        raise
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)

@@ -1,0 +1,81 @@
+"""What the command line prints and reads: summaries, hits, files of queries."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from indexer.errors import ConfigError, InputError
+from indexer.layout import Layout
+from indexer.pipeline import Summary
+from indexer.search import Hit
+
+_QUERIES_AT_ONCE = 32  # printed together; arbitrary
+
+
+def summary_lines(output: Path, summary: Summary) -> Iterator[str]:
+    """Yields the lines that close a run."""
+    vectors = sum(receipt.vectors for receipt in summary.receipts)
+    tokens = sum(receipt.tokens for receipt in summary.receipts)
+    cut = sum(receipt.truncated for receipt in summary.receipts)
+    reasons: Counter[str] = Counter()
+    for receipt in summary.receipts:
+        reasons.update(receipt.rejects)
+    if not summary.embedded:
+        yield f"{output} is complete: nothing was left to embed"
+    yield f"documents  {vectors:,} embedded ({tokens:,} tokens; {cut:,} cut at the end)"
+    if reasons:
+        total = sum(reasons.values())
+        named = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
+        yield f"rejects    {total:,} ({named}); see {Layout(output).rejects}"
+    embed_seconds = summary.seconds.get("embed", 0.0)
+    if summary.embedded:
+        yield f"this run   {summary.embedded:,} documents, {summary.embedded / embed_seconds:.1f} documents/s"
+    yield "seconds    " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in summary.seconds.items())
+    yield f"vectors    {Layout(output).units}"
+    meta = summary.generation.meta
+    yield f"index      {Layout(output).index(summary.generation.name)} ({meta.key}, {meta.bytes:,} bytes)"
+
+
+def hits_as_text(query: str, hits: Sequence[Hit], *, with_query: bool) -> str:
+    """Returns lines of rank, score and document id; under their query where there are several."""
+    lines = [f"{hit.rank:4d}  {hit.score:.4f}  {hit.doc_id}" for hit in hits] or ["      no documents"]
+    return "\n".join([f"query: {query}", *lines] if with_query else lines)
+
+
+def query_lines(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yields queries in pieces, so that the first hits show before the last query is embedded."""
+    for start in range(0, len(texts), _QUERIES_AT_ONCE):
+        yield texts[start : start + _QUERIES_AT_ONCE]
+
+
+def read_queries(path: Path) -> list[str]:
+    """Reads a file of queries: one a line, empty lines left out; `.jsonl`: the `text` of each object.
+
+    Raises:
+        InputError: The file cannot be read, or a line is no object with a text.
+        ConfigError: It holds no query.
+    """
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read queries from {path}: {error}; give a UTF-8 text file") from error
+    if not lines:
+        raise ConfigError(f"{path} holds no query; write one a line")
+    return (
+        [_text(line, path, number) for number, line in enumerate(lines, 1)]
+        if path.suffix == ".jsonl"
+        else lines
+    )
+
+
+def _text(line: str, path: Path, number: int) -> str:
+    try:
+        value = json.loads(line)["text"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} query {number} is no JSON object with 'text' ({error!r}); mend the line"
+        ) from error
+    if not isinstance(value, str):
+        raise InputError(f"{path} query {number}: 'text' is {type(value).__name__}, wanted a string")
+    return value
