@@ -133,7 +133,7 @@ def touched_row_groups(row_groups: Sequence[int], units: Sequence[Unit]) -> list
     first = 0
     for number, rows in enumerate(row_groups):
         next_unit = bisect_right(units, first, key=lambda unit: unit.stop)
-        if next_unit < len(units) and units[next_unit].start < first + rows:
+        if rows and next_unit < len(units) and units[next_unit].start < first + rows:
             touched.append((number, first))
         first += rows
     return touched

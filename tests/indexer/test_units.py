@@ -1,0 +1,190 @@
+"""Answers to unit files to receipts."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer import ledger
+from indexer.config import PlanConfig, VectorType
+from indexer.documents import Batch, Reject
+from indexer.embedding import write_unit
+from indexer.errors import PlanError, StoreError
+from indexer.layout import Layout
+from indexer.plan import InputFile, Model, Plan, Unit, make_plan
+from indexer.unit import Answer, UnitBuffer
+from indexer.unit_file import read_rejects, read_unit
+
+MODEL = Model(fingerprint="f" * 64, name="four", dim=4, normalized=False)
+
+
+def _plan(rows: int, kind: VectorType = VectorType.FLOAT32) -> Plan:
+    return make_plan(
+        [InputFile("/data/a.parquet", 1, 1, (10, rows))],
+        PlanConfig(unit_rows=max(10, rows), vector_type=kind),
+        MODEL,
+    )
+
+
+def _answer(batch: Batch, vectors: Any, failed: dict[int, str]) -> Answer:
+    good = np.array([at for at in range(len(batch.rows)) if at not in failed], dtype=np.int64)
+    return Answer(
+        number=batch.number,
+        fingerprint=MODEL.fingerprint,
+        good=good,
+        vectors=vectors[[batch.rows[at] for at in good]] if good.size else np.empty((0, 0), np.float32),
+        token_counts=np.array([batch.rows[at] for at in good], dtype=np.int32),
+        truncated=np.array([batch.rows[at] % 2 == 0 for at in good], dtype=np.bool_),
+        failures=tuple(failed.items()),
+    )
+
+
+@given(st.data(), st.sampled_from(list(VectorType)))
+def test_a_unit_holds_each_row_whatever_the_order_of_answers(data: st.DataObject, kind: VectorType) -> None:
+    """Answers in any order, with refusals and unread rows among them, give the same table and rejects."""
+    unit = Unit(1, 0, 10, data.draw(st.integers(1, 30)), 10)
+    rows = list(range(unit.start, unit.stop))
+    kept = [row for row in rows if data.draw(st.integers(0, 4))]
+    refused = {row for row in kept if not data.draw(st.integers(0, 5))}
+    values = np.random.default_rng(3).standard_normal((unit.stop, 4)).astype(kind.value)
+    cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(kept) - 1))))) if kept else []
+    parts = [part.tolist() for part in np.split(np.array(kept, dtype=np.int64), cuts) if len(part)]
+    batches = [
+        Batch(n, unit, part, [f"d{row}" for row in part], [b"t"] * len(part), len(part))
+        for n, part in enumerate(parts)
+    ]
+    buffer = UnitBuffer(unit, 4, kind)
+    for _ in batches:
+        buffer.expect()
+    buffer.finish_reading([Reject(row, None, "null id") for row in rows if row not in kept])
+    for batch in data.draw(st.permutations(batches)):
+        assert not buffer.complete
+        failed = {at: "INTERNAL: no" for at, row in enumerate(batch.rows) if row in refused}
+        buffer.add(batch, _answer(batch, values, failed))
+    assert buffer.complete
+    table = buffer.table()
+    good = [row for row in kept if row not in refused]
+    assert table.rows.tolist() == good
+    assert table.doc_ids == [f"d{row}" for row in good]
+    assert table.vectors.dtype == kind.value
+    assert np.array_equal(table.vectors, values[good].reshape(-1, 4))
+    assert table.token_counts.tolist() == good
+    assert table.truncated.tolist() == [row % 2 == 0 for row in good]
+    assert [reject.row for reject in buffer.rejects()] == sorted(set(rows) - set(good))
+
+
+def _filled(plan: Plan, unit: Unit, bad: set[int]) -> UnitBuffer:
+    rows = list(range(unit.start, unit.stop))
+    values = np.arange(unit.stop * 4, dtype=np.float32).reshape(-1, 4)
+    buffer = UnitBuffer(unit, 4, plan.config.vector_type)
+    batch = Batch(0, unit, rows, [f"d{row}" for row in rows], [b"t"] * len(rows), len(rows))
+    buffer.expect()
+    buffer.add(
+        batch, _answer(batch, values, {at: "INTERNAL: no" for at, row in enumerate(rows) if row in bad})
+    )
+    buffer.finish_reading([])
+    return buffer
+
+
+@pytest.mark.parametrize("kind", list(VectorType))
+def test_a_committed_unit_reads_back(tmp_path: Path, kind: VectorType) -> None:
+    """Vectors come back bit for bit in their type, and any Parquet reader can read the file."""
+    plan, layout = _plan(5, kind), Layout(tmp_path)
+    layout.units.mkdir()
+    layout.rejects.mkdir()
+    unit = plan.units[1]
+    receipt = write_unit(layout, plan, _filled(plan, unit, {11}))
+    assert (receipt.vectors, receipt.rejects, receipt.tokens) == (4, {"INTERNAL": 1}, 10 + 12 + 13 + 14)
+    stored = read_unit(layout.unit(1), doc_ids=True, vectors=True)
+    assert stored.rows.tolist() == [10, 12, 13, 14]
+    assert stored.doc_ids == ["d10", "d12", "d13", "d14"]
+    assert stored.vectors.dtype == kind.value
+    assert stored.vectors.tolist() == [[row * 4.0 + at for at in range(4)] for row in stored.rows]
+    assert stored.fingerprint == MODEL.fingerprint
+    assert read_rejects(layout.unit_rejects(1)) == [Reject(11, "d11", "INTERNAL: no")]
+    schema = pq.read_schema(layout.unit(1))
+    assert str(schema.field("embedding").type).startswith("fixed_size_list<element:")
+    assert schema.names == ["row", "doc_id", "embedding", "token_count", "truncated"]
+
+
+def test_the_same_unit_is_the_same_bytes(tmp_path: Path) -> None:
+    """Files hold no time, no host and no chance: written twice they are byte-identical."""
+    plan = _plan(5)
+    contents = []
+    for name in ("a", "b"):
+        layout = Layout(tmp_path / name)
+        for folder in (layout.root, layout.units, layout.rejects):
+            folder.mkdir()
+        write_unit(layout, plan, _filled(plan, plan.units[1], {11}))
+        contents.append({path.name: path.read_bytes() for path in layout.units.iterdir()})
+    assert contents[0] == contents[1]
+
+
+def test_a_unit_without_any_vector_is_committed(tmp_path: Path) -> None:
+    """A unit whose rows were all refused has its file, its receipt and its reasons."""
+    plan, layout = _plan(3), Layout(tmp_path)
+    layout.units.mkdir()
+    layout.rejects.mkdir()
+    receipt = write_unit(layout, plan, _filled(plan, plan.units[1], {10, 11, 12}))
+    assert (receipt.vectors, receipt.rejects) == (0, {"INTERNAL": 3})
+    assert read_unit(layout.unit(1), vectors=True).vectors.shape == (0, 4)
+    assert 1 in ledger.committed(layout, plan)
+
+
+def test_only_whole_units_of_this_plan_count(tmp_path: Path) -> None:
+    """No receipt, a receipt of other bounds, or a file that is gone or cut: the unit is made again."""
+    plan, layout = _plan(5), Layout(tmp_path)
+    layout.units.mkdir()
+    layout.rejects.mkdir()
+    write_unit(layout, plan, _filled(plan, plan.units[1], {11}))
+    assert list(ledger.committed(layout, plan)) == [1]
+    assert list(ledger.committed(layout, _plan(4))) == []
+    unit_file = layout.unit(1).read_bytes()
+    layout.unit(1).write_bytes(unit_file[:-1])
+    assert list(ledger.committed(layout, plan)) == []
+    layout.unit(1).write_bytes(unit_file)
+    layout.unit_rejects(1).unlink()
+    assert list(ledger.committed(layout, plan)) == []
+    layout.receipt(1).write_text("{")
+    with pytest.raises(StoreError, match=r"receipt .* is damaged"):
+        ledger.committed(layout, plan)
+
+
+def test_a_stale_file_of_rejects_goes_with_the_commit(tmp_path: Path) -> None:
+    """Rows refused in an attempt that was interrupted are not told as refused when they have vectors now."""
+    plan, layout = _plan(5), Layout(tmp_path)
+    layout.units.mkdir()
+    layout.rejects.mkdir()
+    write_unit(layout, plan, _filled(plan, plan.units[1], {11}))
+    write_unit(layout, plan, _filled(plan, plan.units[1], set()))
+    assert list(layout.rejects.iterdir()) == []
+
+
+def test_an_index_claims_only_its_own_folder(tmp_path: Path) -> None:
+    """A folder that holds something else is refused, and one that an interrupted start left is taken."""
+    ledger.claim_folder(tmp_path / "new")
+    (tmp_path / "new" / "plan.json.tmp").write_bytes(b"{")
+    (tmp_path / "new" / ".lock").write_bytes(b"")
+    ledger.claim_folder(tmp_path / "new")
+    (tmp_path / "notes.txt").write_bytes(b"")
+    with pytest.raises(StoreError, match="is not empty and holds no index"):
+        ledger.claim_folder(tmp_path)
+
+
+def test_another_plan_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """The error names the index, every difference and the two ways out."""
+    plan, layout = _plan(5), Layout(tmp_path)
+    ledger.freeze_plan(layout, plan)
+    ledger.check_same(layout, ledger.load_plan(layout), plan)
+    other = dataclasses.replace(plan, model=dataclasses.replace(MODEL, fingerprint="0" * 64))
+    with pytest.raises(
+        PlanError, match=r"four \(ffffffffffff\), the pool serves four \(000000000000\).*--output"
+    ):
+        ledger.check_same(layout, ledger.load_plan(layout), other)
+    with pytest.raises(StoreError, match=r"is no index: it has no plan\.json"):
+        ledger.load_plan(Layout(tmp_path / "none"))
