@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from build_models.config import KNOWN_ITEM_DOCUMENTS, MIN_RETENTION, BuildConfig
+from build_models.config import KNOWN_ITEM_DOCUMENTS, MIN_COSINE, MIN_RETENTION, BuildConfig
 from build_models.errors import BuildError, GateError
 from build_models.recipes import RECIPES, parse_recipes
 from build_models.sources import DEFAULT_MODEL
@@ -19,6 +19,7 @@ from worker.errors import WorkerError
 
 _FAILED = 1
 _GATE_NOT_MET = 3
+_INTERRUPTED = 130  # what shells report of a program ended by Ctrl-C
 _RECIPES = "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
 
 
@@ -64,6 +65,11 @@ def main() -> None:
     help="Share of FP32's nDCG@10 that must be kept on every set, 0 to 1; below it nothing is written.",
 )
 @click.option(
+    "--min-cosine",
+    default=MIN_COSINE,
+    help="Least mean cosine between served and FP32 vectors of documents, 0 to 1.",
+)
+@click.option(
     "--pooling",
     type=click.Choice([str(pooling) for pooling in Pooling]),
     help="Overrules the model's own; a folder without modules.json has mean pooling.",
@@ -83,6 +89,7 @@ def build(
     eval_documents: int,
     eval_queries: int,
     min_retention: float,
+    min_cosine: float,
     pooling: str | None,
     normalize: bool | None,
     max_tokens: int | None,
@@ -98,6 +105,7 @@ def build(
             eval_documents=eval_documents,
             eval_queries=eval_queries,
             min_retention=min_retention,
+            min_cosine=min_cosine,
             pooling=Pooling(pooling) if pooling else None,
             normalize=normalize,
             max_tokens=max_tokens,
@@ -131,5 +139,18 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
+def run_command_line() -> None:
+    """Runs the command that `sys.argv` names; every error is one line on stderr."""
+    try:
+        main.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; nothing was written", _INTERRUPTED)
+
+
 if __name__ == "__main__":
-    main()
+    run_command_line()

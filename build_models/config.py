@@ -8,6 +8,8 @@ from build_models.recipes import Recipe
 from worker.bundle import Pooling
 
 MIN_RETENTION = 0.99
+# INT8 of sound models measures .99 and more; one that lost its vectors may still rank a small set by luck.
+MIN_COSINE = 0.95
 # Of the known-item set, so that a default build ends in about a minute and a half on two cores.
 KNOWN_ITEM_DOCUMENTS = 600
 SEED = 20  # of every sample; arbitrary
@@ -25,6 +27,7 @@ class BuildConfig:
         eval_documents: Documents of each set at most, those judged always kept; 0 for all.
         eval_queries: Queries of each set at most; 0 for all.
         min_retention: Share of the FP32 model's nDCG@10 that must be kept on every set, 0 to 1.
+        min_cosine: Least mean cosine between served and FP32 vectors of the documents of every set, 0 to 1.
         pooling: Overrules the model's own; None keeps it.
         normalize: Overrules the model's own; None keeps it.
         max_tokens: Overrules the model's own limit, special tokens included; None keeps it.
@@ -38,6 +41,7 @@ class BuildConfig:
     eval_documents: int = 0
     eval_queries: int = 0
     min_retention: float = MIN_RETENTION
+    min_cosine: float = MIN_COSINE
     pooling: Pooling | None = None
     normalize: bool | None = None
     max_tokens: int | None = None
@@ -46,5 +50,7 @@ class BuildConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.min_retention <= 1:
             raise BuildError(f"min-retention is {self.min_retention}, wanted a share from 0 to 1")
+        if not 0 <= self.min_cosine <= 1:
+            raise BuildError(f"min-cosine is {self.min_cosine}, wanted a cosine from 0 to 1")
         if min(self.eval_documents, self.eval_queries) < 0:
             raise BuildError("eval-documents and eval-queries count what is kept: give 0 for all, or more")

@@ -73,6 +73,12 @@ class SourceModel:
     query_prompt: str
     document_prompt: str
 
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weights in the folder."""
+        found = list(self.folder.glob("*.safetensors")) or list(self.folder.glob("*.bin"))
+        return sum(file.stat().st_size for file in found)
+
 
 def describe(
     model: ModelFolder,
@@ -98,7 +104,7 @@ def describe(
     )
     config = read_json(folder / "config.json")
     architecture = _architecture(folder, config)
-    declared = read_json(folder / "sentence_bert_config.json", missing_is_empty=True)
+    declared = _read_transformer_module(folder)
     prompts, query, document = _read_prompts(model.path)
     return SourceModel(
         name=model.name,
@@ -150,6 +156,12 @@ def _read_modules(root: Path, *, overruled: bool) -> tuple[Path, Pooling, bool]:
     pooling_folder = root / str(modules[1].get("path", ""))
     pooling = Pooling.MEAN if overruled else _read_pooling(pooling_folder / "config.json")
     return root / str(modules[0].get("path", "")), pooling, "Normalize" in kinds
+
+
+def _read_transformer_module(folder: Path) -> dict[str, Any]:
+    # Older folders name this file after the architecture: sentence_roberta_config.json and so on.
+    found = sorted(folder.glob("sentence_*_config.json"))
+    return read_json(found[0]) if found else {}
 
 
 def _read_pooling(path: Path) -> Pooling:

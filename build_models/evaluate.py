@@ -17,7 +17,7 @@ _DEPTH = 100  # hits of a query: as deep as the deepest measure
 _OVERLAP_DEPTH = 10
 # Scores closer than this are a tie: float32 rounding of a dot product of unit vectors.
 _TIE = 1e-6
-_BLOCK_QUERIES = 1024  # queries scored at once, to bound memory; arbitrary
+_BLOCK_SCORES = 1 << 24  # scores held at once, to bound memory: 64 MiB, and twice that for their order
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,9 @@ def search(vectors: Vectors, depth: int) -> tuple[NDArray[np.intp], NDArray[np.f
     depth = min(depth, len(vectors.documents))
     rows = np.empty((len(vectors.queries), depth), dtype=np.intp)
     scores = np.empty(rows.shape, dtype=np.float32)
-    for start in range(0, len(rows), _BLOCK_QUERIES):
-        block = vectors.queries[start : start + _BLOCK_QUERIES] @ vectors.documents.T
+    step = max(1, _BLOCK_SCORES // len(vectors.documents))
+    for start in range(0, len(rows), step):
+        block = vectors.queries[start : start + step] @ vectors.documents.T
         best = np.argsort(-block, axis=1, kind="stable")[:, :depth]
         rows[start : start + len(best)] = best
         scores[start : start + len(best)] = np.take_along_axis(block, best, axis=1)

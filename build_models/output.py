@@ -37,9 +37,11 @@ def workspace(out: Path, needed_bytes: int) -> Iterator[Path]:
         OutputError: It cannot be made, or there is too little space left.
     """
     parent = out.absolute().parent
+    prefix = f".{out.name}.building-"
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.building-", dir=parent))
+        _remove_left_over(parent, prefix)
+        folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=parent))
     except OSError as error:
         raise OutputError(f"cannot write in {parent} ({error.strerror}); give another --out") from error
     try:
@@ -69,6 +71,16 @@ def publish(folder: Path, out: Path) -> None:
         _sync_folder(out.absolute().parent)
     except OSError as error:
         raise OutputError(f"cannot move the bundle to {out} ({error.strerror})") from error
+
+
+def _remove_left_over(parent: Path, prefix: str) -> None:
+    """Removes the folders of builds that were killed: those named after a process that is gone."""
+    for folder in parent.iterdir():
+        if not folder.name.startswith(prefix):
+            continue
+        process = folder.name.removeprefix(prefix).split("-")[0]
+        if process.isdecimal() and not Path("/proc", process).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _exchange(folder: Path, out: Path) -> None:

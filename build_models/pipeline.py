@@ -67,8 +67,7 @@ def build(config: BuildConfig) -> Built:
         max_tokens=config.max_tokens,
     )
     sets = _read_sets(config)
-    weights = sum(file.stat().st_size for file in source.folder.glob("*.safetensors"))
-    with workspace(config.out, _SPACE_FACTOR * weights) as folder:
+    with workspace(config.out, _SPACE_FACTOR * source.weight_bytes) as folder:
         exported = _export(source, folder)
         vectors = _encode(exported.reference, sets)
         reports: list[CandidateReport] = []
@@ -157,7 +156,7 @@ def _measure(
         group_cosine=group_cosine,
         milliseconds=milliseconds["served"],
         qualities=qualities,
-        refusal=refusal(qualities, config.min_retention),
+        refusal=refusal(qualities, config.min_retention, config.min_cosine),
     )
 
 
@@ -178,6 +177,7 @@ def _report(config: BuildConfig, exported: _Exported, candidates: Sequence[Candi
         reference_bytes=exported.reference.model_bytes,
         parity=exported.parity,
         min_retention=config.min_retention,
+        min_cosine=config.min_cosine,
         candidates=tuple(candidates),
     )
 

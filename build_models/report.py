@@ -50,13 +50,15 @@ class Report:
     Attributes:
         reference_bytes: Size of the FP32 graph with weights.
         parity: The FP32 graph beside torch.
-        min_retention: The gate.
+        min_retention: The gate: share of FP32's nDCG@10 to keep.
+        min_cosine: The gate: least mean cosine of documents with FP32's.
         candidates: In the order they were tried; the last is the one written, if it was not refused.
     """
 
     reference_bytes: int
     parity: tuple[ShapeParity, ...]
     min_retention: float
+    min_cosine: float
     candidates: tuple[CandidateReport, ...]
 
     def write(self, folder: Path) -> None:
@@ -93,7 +95,7 @@ class Report:
                 lines.append(_row(f"{quality.name} {measure}", wanted, quality.candidate[measure], 4))
         lines += ["", *_agreement(candidate.qualities), ""]
         lines += [
-            f"Gate: {self.min_retention} of FP32's {GATE_MEASURE} on every set.",
+            f"Gate on every set: {self.min_retention} of FP32's {GATE_MEASURE}, cosine {self.min_cosine}.",
             f"Least cosine of a text alone and beside others of its length: {candidate.group_cosine:.6f}.",
             f"Tokens of a shared run: {candidate.manifest.max_group_tokens}.",
             "",

