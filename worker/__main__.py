@@ -86,6 +86,8 @@ def serve(
     log_to_stderr(log_level)
     # Tokenizing has its own two threads; a thread per CPU on top would take the compute processes' cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # gRPC's own lines would break the form of the log; its errors reach us as exceptions.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     cpus = read_cpus()
     try:
         count = _process_count(processes, cpus.usable)

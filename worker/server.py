@@ -8,10 +8,8 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -24,6 +22,7 @@ from worker.bundle import read_bundle
 from worker.config import ServeConfig
 from worker.errors import ListenError
 from worker.intake import Intake
+from worker.listen import UNIX, check_free, is_local
 from worker.pool import Pool
 from worker.service import EmbeddingService
 from worker.tokenizer import Tokenizer
@@ -39,7 +38,6 @@ _KEEPALIVE_MS = 60_000
 _MIN_CLIENT_PING_MS = 10_000
 # Calls of one connection at the same moment; those above wait in the client. Arbitrary.
 _MAX_CALLS_PER_CONNECTION = 1000
-_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 
 
 async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
@@ -122,25 +120,14 @@ async def _first(work: Coroutine[Any, Any, None], stop: Coroutine[Any, Any, obje
 
 def _listen(server: grpc.aio.Server, listen: str) -> str:
     """Binds the address and returns it as a client would dial it."""
-    if listen.startswith("unix:"):
-        _refuse_taken_socket(listen)
-    elif not listen.startswith(_LOOPBACK):
+    check_free(listen)
+    if not is_local(listen):
         _log.warning("unencrypted address=%s advice=listen_on_loopback_or_put_a_TLS_proxy_in_front", listen)
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError as error:
-        raise ListenError(f"cannot listen on {listen}: {error}; is the address taken?") from error
-    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
-
-
-def _refuse_taken_socket(listen: str) -> None:
-    """Refuses the socket of a server that still listens: gRPC would silently take it over."""
-    path = Path(listen.removeprefix("unix:"))
-    if not path.exists():
-        return
-    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(ConnectionRefusedError):
-        probe.connect(str(path))
-        raise ListenError(f"cannot listen on {listen}: a server listens there; stop it or use another path")
+        raise ListenError(f"cannot listen on {listen}: gRPC could not bind it") from error
+    return listen if listen.startswith(UNIX) else f"{listen.rpartition(':')[0]}:{port}"
 
 
 def _stop_event(stop_on_stdin_close: bool) -> asyncio.Event:

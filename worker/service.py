@@ -198,6 +198,8 @@ class _Conversation:
                 await self._context.write(self._service.respond(batch, self._options))
                 self._bulk.written(batch)
             await self._reader
+        except grpc.aio.InternalError:
+            return  # the answer cannot be written: the caller is gone, and gRPC tells us a moment later
         except asyncio.CancelledError:
             if self._service.is_draining() and self._reader.cancelled():
                 raise UnavailableError(
