@@ -5,6 +5,7 @@ torch is imported only once a command runs: the processes that encode texts impo
 """
 
 import errno
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from worker.errors import WorkerError
 _FAILED = 1
 _GATE_NOT_MET = 3
 _INTERRUPTED = 130  # what shells report of a program ended by Ctrl-C
+_TERMINATED = 143  # and by SIGTERM
 _RECIPES = "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
 
 
@@ -52,7 +54,8 @@ def main() -> None:
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Folder with corpus.parquet (doc_id, title, text), queries.parquet (query_id, text) and "
-    "qrels.parquet (query_id, doc_id, relevance); may be given again, and the worst set decides. "
+    "qrels.parquet (query_id, doc_id, relevance). Title and text are joined by a newline. "
+    "May be given again, and the worst set decides. "
     f"Without it, {KNOWN_ITEM_DOCUMENTS} docstrings of Python's standard library: summary line → body.",
 )
 @click.option(
@@ -141,6 +144,8 @@ def _fail(message: str, code: int) -> None:
 
 def run_command_line() -> None:
     """Runs the command that `sys.argv` names; every error is one line on stderr."""
+    # As Ctrl-C does: so that what is half built is removed on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     try:
         main.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -10,8 +10,9 @@ from worker.bundle import Pooling
 MIN_RETENTION = 0.99
 # INT8 of sound models measures .99 and more; one that lost its vectors may still rank a small set by luck.
 MIN_COSINE = 0.95
-# Of the known-item set, so that a default build ends in about a minute and a half on two cores.
-KNOWN_ITEM_DOCUMENTS = 600
+# Of the known-item set: a default build ends in about a minute on two cores, and the standard deviation of
+# the retention over such samples is .005 (all-MiniLM-L6-v2, int8-dynamic), half of what the gate allows.
+KNOWN_ITEM_DOCUMENTS = 1000
 SEED = 20  # of every sample; arbitrary
 
 

@@ -6,11 +6,12 @@ This file is imported by those processes: it must not import torch.
 
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.queues import Queue
 
 import numpy as np
@@ -92,11 +93,23 @@ _tokenizer: Tokenizer
 def _start(bundle: Bundle, pins: "Queue[int | None]") -> None:
     global _session, _tokenizer  # a process pool has no other place for state
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends its pool
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would only compete for this one CPU
     pin = pins.get()
     if pin is not None:
         os.sched_setaffinity(0, {pin})
     _session = Session(bundle)
     _tokenizer = Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens)
+
+
+def _end_with_parent() -> None:
+    # A pool's processes wait for work on a pipe that they hold open themselves: without this, a parent that
+    # was killed would leave them waiting for good.
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
 
 
 def _embed(texts: list[str]) -> NDArray[np.float32]:

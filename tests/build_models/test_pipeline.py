@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]  # no stubs are installed
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -184,6 +186,37 @@ def test_gate(fragile_model: Path, fragile_data: Path, tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out.report" / "report.json").read_text())
     assert report["candidates"][0]["qualities"][0]["retention"] < 0.99
     assert "refused" in (tmp_path / "out.report" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_interrupted(
+    number: signal.Signals, code: int, tiny_model_dir: Path, some_docstrings: list[Any], tmp_path: Path
+) -> None:
+    """A build that is interrupted or killed leaves no process behind and nothing servable."""
+    names = [str(row) for row in range(20_000)]
+    texts = [some_docstrings[row % 500].text for row in range(20_000)]
+    pq.write_table(pa.table({"doc_id": names, "text": texts}), tmp_path / "corpus.parquet")
+    pq.write_table(pa.table({"query_id": ["q"], "text": ["x"]}), tmp_path / "queries.parquet")
+    judged = {"query_id": ["q"], "doc_id": ["0"], "relevance": [1]}
+    pq.write_table(pa.table(judged), tmp_path / "qrels.parquet")
+    command = [sys.executable, "-m", "build_models", "build", "--model", str(tiny_model_dir)]
+    command += ["--out", str(tmp_path / "made" / "out"), "--eval-data", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        for line in child.stderr:
+            if line.startswith("fp32: documents"):  # its processes are at work
+                break
+        below = psutil.Process(child.pid).children(recursive=True)
+        assert len(below) >= 2
+        child.send_signal(number)
+        error = child.stderr.read()
+        assert child.wait(60) == code
+    _, alive = psutil.wait_procs(below, timeout=60)
+    assert alive == []
+    assert not (tmp_path / "made" / "out").exists()
+    if number is not signal.SIGKILL:
+        assert list((tmp_path / "made").iterdir()) == []
+        assert "Traceback" not in error
 
 
 def test_next_recipe_after_the_gate(fragile_model: Path, fragile_data: Path, tmp_path: Path) -> None:
