@@ -143,12 +143,13 @@ def _values(kind: Any) -> Any:
 
 
 def _is_text(kind: Any) -> bool:
+    """Whether values are text; a column without any value has no type of its own."""
     types = pa.types
     return any(
         test(kind)
         for test in (
             types.is_string, types.is_large_string, types.is_string_view,
-            types.is_binary, types.is_large_binary, types.is_binary_view,
+            types.is_binary, types.is_large_binary, types.is_binary_view, types.is_null,
         )
     )  # fmt: skip
 

@@ -53,7 +53,8 @@ def run_index(config: RunConfig, targets: Sequence[str], console: Console) -> Su
     with exclusive(layout.lock):
         with _timed(seconds, "plan"):
             files = inputs.describe(paths, config.plan)
-            pools = reach(targets, config.flow.connect_seconds, console)
+            wait_seconds = min(config.flow.connect_seconds, config.flow.retry_seconds)
+            pools = reach(targets, wait_seconds, console)
             plan = make_plan(files, config.plan, next(iter(pools.values())).model)
             _freeze(layout, plan)
             receipts = committed(layout, plan)
