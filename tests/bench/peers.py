@@ -7,7 +7,7 @@ from tests.bench import environments
 from tests.bench.systems import Child, Peer
 
 # Batch sizes that are tried; the first is sentence-transformers' default. It sorts by length itself.
-SENTENCE_TRANSFORMERS = ({"batch": 32}, {"batch": 8}, {"batch": 1})
+SENTENCE_TRANSFORMERS = {"fp32": (32, 8), "int8": (32, 8, 1)}
 
 # The first is fastembed's default. It does not sort, so small batches pad less.
 FASTEMBED = (
@@ -58,9 +58,8 @@ def sentence_transformers(precisions: list[str]) -> Library:
         child = Child(f"sentence-transformers-{precision}", python, "-m", module, model, cache, precision)
         library.children.append(child)
         preset = "" if fp32 else f" ({precision} preset)"
-        for setting in SENTENCE_TRANSFORMERS:
-            name = f"{library.name}{preset}, batch {setting['batch']}"
-            library.settings.append(Peer(name, child, setting))
+        for batch in SENTENCE_TRANSFORMERS["fp32" if fp32 else "int8"]:
+            library.settings.append(Peer(f"{library.name}{preset}, batch {batch}", child, {"batch": batch}))
     return library
 
 
