@@ -44,6 +44,7 @@ QUESTIONS = (
 HITS = 3
 READY_SECONDS = 120.0  # loading a model takes a second or two; more means that something is wrong
 STOP_SECONDS = 40.0
+INTERRUPTED = 130  # exit code of a command that Ctrl-C ended
 QUERY_ROUNDS = 20  # of all questions; the median of 100 requests is steady
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
@@ -71,6 +72,8 @@ def command(module: str, *arguments: str, capture: bool = False) -> str:
         except KeyboardInterrupt:
             _end(child)
             raise
+    if child.returncode in (INTERRUPTED, -signal.SIGINT):
+        raise KeyboardInterrupt
     if child.returncode != 0:
         raise DemoError(f"'python -m {module} {arguments[0]}' ended with exit code {child.returncode}")
     return output or ""
@@ -257,7 +260,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 

@@ -25,12 +25,12 @@ def main() -> None:
     options = parser.parse_args()
     if not (DATA / "medquad" / "corpus.parquet").exists():
         raise SystemExit(f"error: {DATA} holds no medquad/corpus.parquet; the benchmark needs its texts")
-    home = environments.HOME
+    home, machine = environments.HOME, report.machine()
     bundle = environments.bundle(options.bundle)
     corpus = sample(DATA / "medquad" / "corpus.parquet", home / "medquad.parquet", options.documents)
     short = short_texts(DATA / "squad" / "queries.parquet", home / "short.parquet", SHORT_TEXTS)
     results = stages.measure(bundle, corpus, short, DATA / "medquad" / "queries.parquet", options.rounds)
-    results |= {"machine": report.machine(), "documents": options.documents, "short_texts": SHORT_TEXTS}
+    results |= {"machine": machine, "documents": options.documents, "short_texts": SHORT_TEXTS}
     (home / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     text = report.markdown(results)
     (home / "results.md").write_text(text, encoding="utf-8")

@@ -28,6 +28,7 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()}, Python {platform.python_version()}",
         "onnxruntime": version("onnxruntime"),
         "date": date.today().isoformat(),
+        "load": f"{os.getloadavg()[0]:.1f}",
     }
 
 
@@ -44,6 +45,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     share = ratio(results["rates"][WIRE], results["rates"][BARE])
     lines = [
         f"{facts['cpus']} CPUs of {facts['cpu']} ({flags}), {facts['system']}, {facts['date']}.",
+        f"Load average before: {facts['load']} (on a quiet machine near 0; above it, read only the ratios).",
         f"`make bench`: {rounds} interleaved rounds, medians; all-MiniLM-L6-v2, 256 tokens, all CPUs.",
         "",
         f"**{results['documents']} MedQuAD documents, Parquet → FAISS on disk, models loaded beforehand**",
