@@ -33,6 +33,9 @@ class Owner(Protocol):
     def child_answered(self, child: "Child", answer: Answer) -> None:
         """The run that was sent last is done."""
 
+    def child_lost(self, child: "Child") -> None:
+        """Its socket ended: it can take no run any more."""
+
     def child_gone(self, child: "Child", reason: str) -> None:
         """The process ended and was reaped."""
 
@@ -119,6 +122,7 @@ class Child(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Notes the end of the socket; called by the event loop."""
         self._lost.set()
+        self._owner.child_lost(self)
 
     async def _reap(self, process: asyncio.subprocess.Process) -> None:
         await self._lost.wait()

@@ -12,6 +12,10 @@ class BundleError(WorkerError):
     """A bundle is missing, incomplete, damaged or of another schema."""
 
 
+class TokenizerError(WorkerError):
+    """The tokenizer itself failed on a text."""
+
+
 class ModelError(WorkerError):
     """The model could not be loaded or could not compute a run."""
 

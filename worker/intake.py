@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from worker.bundle import Manifest
 from worker.config import Limits
-from worker.errors import RequestError
+from worker.errors import RequestError, TokenizerError, WorkerError
 from worker.tokenizer import Tokenizer, Tokens
 from worker.vectors import VectorType
 
@@ -141,15 +141,18 @@ class Intake:
 
         Raises:
             RequestError: A text has no token, or more than the model reads where the caller forbids a cut.
+            TokenizerError: The tokenizer failed on a text.
         """
-        tokens = await _in(self._query_thread, lambda: self._encode(texts, options))
-        for index, outcome in enumerate(tokens):
-            if isinstance(outcome, RequestError):
-                raise RequestError(f"texts[{index}]: {outcome}")
-        return [outcome for outcome in tokens if isinstance(outcome, Tokens)]
+        outcomes = await _in(self._query_thread, lambda: self._encode(texts, options))
+        tokens = []
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, WorkerError):
+                raise type(outcome)(f"texts[{index}]: {outcome}")
+            tokens.append(outcome)
+        return tokens
 
-    async def documents(self, texts: Sequence[bytes], options: Options) -> list[Tokens | RequestError]:
-        """Returns the tokens of each document, or why it is refused."""
+    async def documents(self, texts: Sequence[bytes], options: Options) -> list[Tokens | WorkerError]:
+        """Returns the tokens of each document, or why it has none."""
         return await _in(self._bulk_thread, lambda: self._decode_and_encode(texts, options))
 
     def close(self) -> None:
@@ -157,26 +160,27 @@ class Intake:
         self._query_thread.shutdown()
         self._bulk_thread.shutdown()
 
-    def _decode_and_encode(self, texts: Sequence[bytes], options: Options) -> list[Tokens | RequestError]:
-        outcomes: list[Tokens | RequestError] = []
-        decoded: list[str] = []
-        places: list[int] = []
-        for place, text in enumerate(texts):
+    def _decode_and_encode(self, texts: Sequence[bytes], options: Options) -> list[Tokens | WorkerError]:
+        decoded: dict[int, str] = {}
+        refused: dict[int, WorkerError] = {}
+        for row, text in enumerate(texts):
             try:
-                decoded.append(decode(text, self._limits))
-                places.append(place)
-                outcomes.append(_PENDING)
+                decoded[row] = decode(text, self._limits)
             except RequestError as error:
-                outcomes.append(error)
-        for place, outcome in zip(places, self._encode(decoded, options), strict=True):
-            outcomes[place] = outcome
-        return outcomes
+                refused[row] = error
+        encoded = dict(zip(decoded, self._encode(list(decoded.values()), options), strict=True))
+        return [refused[row] if row in refused else encoded[row] for row in range(len(texts))]
 
-    def _encode(self, texts: Sequence[str], options: Options) -> list[Tokens | RequestError]:
+    def _encode(self, texts: Sequence[str], options: Options) -> list[Tokens | WorkerError]:
         prompted = [options.prompt + text for text in texts] if options.prompt else texts
-        return [self._judge(tokens, options) for tokens in self._tokenizer.encode(prompted)]
+        try:
+            return [self._judge(tokens, options) for tokens in self._tokenizer.encode(prompted)]
+        except TokenizerError as error:
+            if len(texts) == 1:
+                return [error]
+        return [outcome for text in texts for outcome in self._encode([text], options)]
 
-    def _judge(self, tokens: Tokens, options: Options) -> Tokens | RequestError:
+    def _judge(self, tokens: Tokens, options: Options) -> Tokens | WorkerError:
         if tokens.empty:
             return RequestError("the text is empty: the tokenizer finds nothing in it")
         if tokens.truncated and options.reject_long:
@@ -184,9 +188,6 @@ class Intake:
                 f"the text has more than {self._tokenizer.max_tokens} tokens and truncation is REJECT"
             )
         return tokens
-
-
-_PENDING = RequestError("not tokenized yet")
 
 
 async def _in(thread: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:

@@ -110,6 +110,8 @@ class Pool:
 
     def child_ready(self, child: Child, fingerprint: str) -> None:
         """Puts a loaded process to work; called by the child."""
+        if self._stopping:
+            return
         slot = self._slots[child.slot]
         expected = self._bundle.manifest.fingerprint
         if fingerprint != expected:
@@ -126,6 +128,8 @@ class Pool:
 
     def child_answered(self, child: Child, answer: Answer) -> None:
         """Feeds the process its next run, then delivers the outcome of the last; called by the child."""
+        if self._stopping:
+            return
         slot = self._slots[child.slot]
         works = self._scheduler.finish(slot.number)
         slot.ends_in_a_row = 0
@@ -141,6 +145,12 @@ class Pool:
             else:
                 work.sink.deliver(work.row, answer.vectors[row], work.sent_ns - work.queued_ns, share_ns)
 
+    def child_lost(self, child: Child) -> None:
+        """Sends no further run to a process that ends; called by the child."""
+        slot = self._slots[child.slot]
+        if slot in self._idle:
+            self._idle.remove(slot)
+
     def child_gone(self, child: Child, reason: str) -> None:
         """Hands the process's run back and has the process replaced; called by the child."""
         slot = self._slots[child.slot]
@@ -149,8 +159,6 @@ class Pool:
         if not self._started.done():
             self._started.set_exception(ModelError(f"a compute process {reason}"))
             return
-        if slot in self._idle:
-            self._idle.remove(slot)
         slot.child = None
         slot.ends_in_a_row += 1
         self._move(slot, Event.ENDED)

@@ -7,7 +7,7 @@ flight are bounded; a caller that leaves takes its waiting texts along. Assumes 
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ import grpc
 from embedpool.v1 import embedding_service_pb2 as pb
 from embedpool.v1 import embedding_service_pb2_grpc
 from worker.bulk import BulkStream
-from worker.bundle import Bundle
+from worker.bundle import Bundle, Manifest
 from worker.config import ServeConfig
 from worker.errors import OverloadError, RequestError, UnavailableError, WorkerError
 from worker.gather import Gather
@@ -31,6 +31,7 @@ from worker.work import Work
 _QUERY_ITEM_BYTES = 4096
 # Seconds after which a refused caller may try again: about what a full queue of queries takes; arbitrary.
 _RETRY_SECONDS = 0.5
+_DRAINS = "the server drains; send what follows to another one"
 
 # gRPC publishes no types: an Any with a name.
 _Context = Any
@@ -43,6 +44,7 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
         self._manifest = bundle.manifest
         self._config = config
         self._limits = config.limits
+        self._model = model_response(bundle.manifest, config)
         self._pool = pool
         self._intake = intake
         self._numbers = itertools.count()
@@ -66,7 +68,7 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
 
     async def GetModel(self, request: pb.GetModelRequest, context: _Context) -> pb.GetModelResponse:  # noqa: N802
         """Tells which model is served, its limits and its prompts."""
-        return model_response(self._manifest, self._config)
+        return self._model
 
     async def EmbedQuery(self, request: pb.EmbedQueryRequest, context: _Context) -> pb.EmbedQueryResponse:  # noqa: N802
         """Embeds one text or a few, before bulk work."""
@@ -89,7 +91,7 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
                 bulk = BulkStream(
                     next(self._numbers), self._pool, self._intake, self._limits, self._manifest.dim
                 )
-                stream = _Conversation(self, bulk, context)
+                stream = _Conversation(bulk, context, self._manifest, lambda: self._draining)
                 self._streams.add(stream)
                 try:
                     await stream.hold()
@@ -101,7 +103,7 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
     @contextmanager
     def _admitted(self) -> Iterator[None]:
         if self._draining:
-            raise UnavailableError("the server drains; use another one")
+            raise UnavailableError(_DRAINS)
         if not self._pool.live:
             raise UnavailableError("the pool has no live process at the moment; try again")
         self._active += 1
@@ -165,26 +167,17 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
             raise type(error)(f"texts[{row}]: {error}")
         return gather
 
-    def is_draining(self) -> bool:
-        """Whether no new batch may be accepted."""
-        return self._draining
-
-    def read_bulk_options(self, message: pb.EmbeddingOptions) -> Options:
-        """Reads a stream's options."""
-        return read_options(message, self._manifest, self._manifest.document_prompt)
-
-    def respond(self, batch: Any, options: Options) -> pb.EmbedDocumentsResponse:
-        """Builds a batch's answer."""
-        return documents_response(batch, options, self._manifest)
-
 
 class _Conversation:
     """Reads and writes one bulk stream."""
 
-    def __init__(self, service: EmbeddingService, bulk: BulkStream, context: _Context) -> None:
-        self._service = service
+    def __init__(
+        self, bulk: BulkStream, context: _Context, manifest: Manifest, is_draining: Callable[[], bool]
+    ) -> None:
         self._bulk = bulk
         self._context = context
+        self._manifest = manifest
+        self._is_draining = is_draining
         self._first: pb.EmbeddingOptions | None = None
         self._options = Options()
         self._reader: asyncio.Task[None] | None = None
@@ -195,16 +188,14 @@ class _Conversation:
         self._reader = asyncio.create_task(self._read())
         try:
             async for batch in self._bulk.finished():
-                await self._context.write(self._service.respond(batch, self._options))
+                await self._context.write(documents_response(batch, self._options, self._manifest))
                 self._bulk.written(batch)
             await self._reader
         except grpc.aio.InternalError:
             return  # the answer cannot be written: the caller is gone, and gRPC tells us a moment later
         except asyncio.CancelledError:
-            if self._service.is_draining() and self._reader.cancelled():
-                raise UnavailableError(
-                    "the server drains; send the batches that follow to another one"
-                ) from None
+            if self._is_draining() and self._reader.cancelled():
+                raise UnavailableError(_DRAINS) from None
             raise
         finally:
             self._reader.cancel()
@@ -224,8 +215,8 @@ class _Conversation:
             self._bulk.end()
 
     async def _next(self) -> Any:
-        if self._service.is_draining():
-            raise UnavailableError("the server drains; send the batches that follow to another one")
+        if self._is_draining():
+            raise UnavailableError(_DRAINS)
         self._between_batches = True
         try:
             await self._bulk.wait_for_room()
@@ -236,6 +227,6 @@ class _Conversation:
     def _agree(self, request: pb.EmbedDocumentsRequest) -> None:
         if self._first is None:
             self._first = request.options
-            self._options = self._service.read_bulk_options(request.options)
+            self._options = read_options(request.options, self._manifest, self._manifest.document_prompt)
         elif request.HasField("options") and request.options != self._first:
             raise RequestError(f"batch {request.batch_id}: options differ from the stream's first message's")

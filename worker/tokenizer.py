@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding
 from tokenizers import Tokenizer as RustTokenizer
 
-from worker.errors import BundleError
+from worker.errors import BundleError, TokenizerError
 
 # Characters a token that a long text is first cut to. Prose has 4 to 6 a token, so that nearly always more
 # tokens are found than fit, and the rest of the text need not be read at all.
@@ -64,9 +64,12 @@ class Tokenizer:
         """Returns the tokens of each text, in order; thread-safe, and releases the GIL while it works.
 
         Of a long text in prose only the beginning is read, so that its time does not grow with what is cut.
+
+        Raises:
+            TokenizerError: The tokenizer failed on one of the texts; it does not say on which.
         """
         beginnings = [self._beginning(text) for text in texts]
-        encodings = self._tokenizer.encode_batch_fast(beginnings)
+        encodings = self._encode(beginnings)
         return [
             self._tokens(encoding if self._suffices(beginning, text, encoding) else self._whole(text))
             for text, beginning, encoding in zip(texts, beginnings, encodings, strict=True)
@@ -86,8 +89,16 @@ class Tokenizer:
         return spare >= _SPARE_TOKENS
 
     def _whole(self, text: str) -> Encoding:
-        (encoding,) = self._tokenizer.encode_batch_fast([text])
+        (encoding,) = self._encode([text])
         return encoding
+
+    def _encode(self, texts: list[str]) -> list[Encoding]:
+        try:
+            return self._tokenizer.encode_batch_fast(texts)
+        except BaseException as error:  # the library raises bare Exception, and BaseException for a panic
+            if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+                raise
+            raise TokenizerError(f"the tokenizer failed: {error}") from error
 
     def _tokens(self, encoding: Encoding) -> Tokens:
         return Tokens(

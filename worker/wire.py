@@ -24,6 +24,7 @@ from worker.errors import (
     OverloadError,
     PoisonError,
     RequestError,
+    TokenizerError,
     UnavailableError,
     WorkerError,
 )
@@ -38,6 +39,7 @@ STATUS: dict[type[WorkerError], grpc.StatusCode] = {
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     PoisonError: grpc.StatusCode.INTERNAL,
     ModelError: grpc.StatusCode.INTERNAL,
+    TokenizerError: grpc.StatusCode.INTERNAL,
 }
 
 _VECTOR_TYPES = {

@@ -1,0 +1,90 @@
+"""From bytes to tokens or a reason, text by text."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import models, pre_tokenizers
+
+from worker.bulk import _CHUNK_BYTES, _chunks
+from worker.config import Limits
+from worker.errors import RequestError, TokenizerError
+from worker.intake import Intake, Options, check_batch, check_query, decode
+from worker.tokenizer import Tokenizer, Tokens
+
+LIMITS = Limits(max_text_bytes=50, max_query_texts=2, max_batch_items=3, max_batch_bytes=100)
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> Iterator[Intake]:
+    """An intake whose tokenizer knows three words and fails on every other."""
+    tokenizer = RustTokenizer(models.WordLevel({"red": 0, "green": 1, "blue": 2}, unk_token="missing"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    made = Intake(Tokenizer(tmp_path / "tokenizer.json", 4), LIMITS)
+    yield made
+    made.close()
+
+
+def test_text_on_which_the_tokenizer_fails_is_alone_with_it(intake: Intake) -> None:
+    """The tokenizer does not say which text of a batch it failed on; the others get their tokens."""
+    outcomes = asyncio.run(intake.documents([b"red blue", b"purple", b"green"], Options()))
+    assert isinstance(outcomes[1], TokenizerError)
+    assert [one.ids.tolist() for one in outcomes if isinstance(one, Tokens)] == [[0, 2], [1]]
+    with pytest.raises(TokenizerError, match=r"texts\[1\]: the tokenizer failed"):
+        asyncio.run(intake.query(["red", "purple"], Options()))
+
+
+def test_outcomes_keep_their_places(intake: Intake) -> None:
+    """Refused texts of every kind stand where their texts stood."""
+    texts = [b"", b"red", b"\xff", b"x" * 51, b"red " * 5, b"blue"]
+    outcomes = asyncio.run(intake.documents(texts, Options(reject_long=True)))
+    assert [isinstance(one, Tokens) for one in outcomes] == [False, True, False, False, False, True]
+    reasons = [str(one) for one in outcomes if isinstance(one, RequestError)]
+    for reason, words in zip(reasons, ["empty", "UTF-8", "51 bytes", "more than 4 tokens"], strict=True):
+        assert words in reason
+
+
+def test_prompt_is_tokenized_with_the_text(intake: Intake) -> None:
+    """A prompt is text in front of the text."""
+    (tokens,) = asyncio.run(intake.query(["blue"], Options(prompt="red ")))
+    np.testing.assert_array_equal(tokens.ids, [0, 2])
+
+
+@given(st.binary(max_size=60))
+def test_decode_accepts_exactly_utf_8(text: bytes) -> None:
+    """What comes out encodes to what went in; everything else is refused."""
+    try:
+        expected: str | None = text.decode("utf-8")
+    except UnicodeDecodeError:
+        expected = None
+    try:
+        assert decode(text, LIMITS) == expected
+    except RequestError:
+        assert expected is None or len(text) > 50 or not expected.strip()
+
+
+@given(st.lists(st.integers(0, 2 * _CHUNK_BYTES), max_size=12))
+def test_chunks_are_the_batch(sizes: list[int]) -> None:
+    """Chunks hold every text once and in order, and are small unless one text is large."""
+    texts = [b"x" * size for size in sizes]
+    chunks = list(_chunks(texts))
+    assert [text for _, chunk in chunks for text in chunk] == texts
+    assert [first for first, _ in chunks] == [sum(len(c) for _, c in chunks[:n]) for n in range(len(chunks))]
+    assert all(len(chunk) == 1 or sum(map(len, chunk)) <= _CHUNK_BYTES for _, chunk in chunks)
+
+
+def test_limits_name_numbers() -> None:
+    """A refusal tells what was there and what is allowed."""
+    with pytest.raises(RequestError, match="4 texts, the limit max_batch_items is 3"):
+        check_batch([b""] * 4, LIMITS)
+    with pytest.raises(RequestError, match="102 text bytes, the limit max_batch_bytes is 100"):
+        check_batch([b"x" * 51] * 2, LIMITS)
+    with pytest.raises(RequestError, match="3 entries, the limit max_query_texts is 2"):
+        check_query(["a"] * 3, LIMITS)
+    assert check_query(["é", "ab"], LIMITS) == [2, 2]
