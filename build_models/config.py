@@ -13,6 +13,7 @@ MIN_COSINE = 0.95
 # Of the known-item set: a default build ends in about a minute on two cores, and the standard deviation of
 # the retention over such samples is .005 (all-MiniLM-L6-v2, int8-dynamic), half of what the gate allows.
 KNOWN_ITEM_DOCUMENTS = 1000
+CALIBRATION_TEXTS = 150  # docstrings that activations are measured on, in recipes that need it; arbitrary
 SEED = 20  # of every sample; arbitrary
 
 

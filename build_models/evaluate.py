@@ -140,4 +140,4 @@ def _measure(data: EvalSet, vectors: Vectors) -> dict[str, float]:
         for query, hits, points in zip(data.queries, rows, scores, strict=True)
     }
     values = ir_measures.calc_aggregate(MEASURES, data.judgements, run)
-    return {str(measure): float(value) for measure, value in values.items()}
+    return {str(measure): float(values[measure]) for measure in MEASURES}

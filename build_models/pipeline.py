@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from build_models.candidates import Candidate, make_candidate, write_tokenizer
-from build_models.config import KNOWN_ITEM_DOCUMENTS, SEED, BuildConfig
+from build_models.config import CALIBRATION_TEXTS, KNOWN_ITEM_DOCUMENTS, SEED, BuildConfig
 from build_models.description import SourceModel, describe
 from build_models.encode import encoder
 from build_models.errors import GateError
@@ -15,14 +18,16 @@ from build_models.gate import refusal
 from build_models.graph import check_operators, operator_counts, optimize
 from build_models.judgements import EvalSet, known_item_set, read_eval_set, sample
 from build_models.measure import allow_groups, cpu_flags, time_runs
+from build_models.migrate import activation_ranges, migrate
 from build_models.output import check_output, publish, workspace
 from build_models.parity import ShapeParity, check_parity
 from build_models.progress import say
 from build_models.recipes import FP32, Recipe
 from build_models.report import CandidateReport, Report, quality_summary, speed_summary, versions
 from build_models.sources import resolve
-from worker.bundle import REPORT_JSON, REPORT_MARKDOWN, Manifest, file_sha256, write_manifest
+from worker.bundle import REPORT_JSON, REPORT_MARKDOWN, Bundle, Manifest, file_sha256, write_manifest
 from worker.session import Session
+from worker.tokenizer import Tokenizer
 
 # Of the weights' size: raw, lean and reference graphs, and two candidates at most, exist at one time.
 _SPACE_FACTOR = 6
@@ -109,16 +114,29 @@ def _export(source: SourceModel, folder: Path) -> _Exported:
 
 def _candidate(exported: _Exported, recipe: Recipe, folder: Path) -> Candidate:
     reference = exported.reference.bundle
+    graph = reference.model
+    if recipe.migration:
+        ranges = activation_ranges(reference.model, _calibration(reference))
+        graph = folder / f"{recipe.name}.onnx"
+        migrate(reference.model, ranges, recipe.migration, graph)
     candidate = make_candidate(
         exported.source,
         recipe,
-        reference.model,
+        graph,
         exported.tokenizer,
         folder / recipe.name,
         reference.manifest.dim,
     )
     check_operators(candidate.bundle.model)
     return candidate
+
+
+def _calibration(reference: Bundle) -> list[NDArray[np.int64]]:
+    # Another sample than the gate's, long texts and short ones; a tensor's range needs no more.
+    data = known_item_set(CALIBRATION_TEXTS, SEED + 1)
+    texts = [*list(data.documents.values())[::2], *list(data.queries.values())[1::2]]
+    tokenizer = Tokenizer(reference.tokenizer, reference.manifest.max_tokens)
+    return [tokens.ids for tokens in tokenizer.encode(texts)]
 
 
 def _encode(candidate: Candidate, sets: Sequence[EvalSet]) -> list[Vectors]:

@@ -20,6 +20,7 @@ class Recipe:
         per_channel: Whether each output channel of a weight has a scale of its own.
         dynamic_activations: Whether activations are quantized with one scale a tensor, found at run time.
             Texts that share a tensor then change each other's vectors, so each text runs alone.
+        migration: Share of the activations' range that is moved into the weights, 0 to 1; see `migrate`.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Recipe:
     weight_bits: int
     per_channel: bool
     dynamic_activations: bool
+    migration: float = 0.0
 
     @property
     def quantized(self) -> bool:
@@ -49,6 +51,15 @@ RECIPES = {
             weight_bits=7,
             per_channel=True,
             dynamic_activations=True,
+        ),
+        Recipe(
+            name="int8-migrated",
+            summary="int8-dynamic, large activations moved into the weights first, by docstrings",
+            weight_bits=7,
+            per_channel=True,
+            dynamic_activations=True,
+            # Measured on two sets: queries stay nearest to FP32's at .8, documents are as near as at .7.
+            migration=0.8,
         ),
         Recipe(
             name="fp32",

@@ -13,6 +13,7 @@ from build_models.errors import ExportError, GraphError
 from build_models.export import TorchModel
 from build_models.graph import check_operators, constant_matmuls, operator_counts, optimize
 from build_models.measure import GROUP_TOKENS
+from build_models.migrate import activation_ranges, migrate
 from build_models.parity import check_parity, shapes
 from build_models.quantize import check_integer_kernels, make_graph
 from build_models.recipes import FP32, RECIPES
@@ -131,6 +132,37 @@ def test_the_recipe_fp32_is_the_lean_graph(tiny_fp32_bundle: Path, tmp_path: Pat
     model = read_bundle(tiny_fp32_bundle).model
     make_graph(FP32, model, tmp_path / "copy.onnx")
     assert (tmp_path / "copy.onnx").read_bytes() == model.read_bytes()
+
+
+def test_migration_changes_no_value(tiny_fp32_bundle: Path, tmp_path: Path) -> None:
+    """Moving scales gives the same vectors but for rounding: one Mul a tensor, no old weights left."""
+    bundle = read_bundle(tiny_fp32_bundle)
+    chance = np.random.default_rng(1)
+    texts = [chance.integers(5, 2000, length) for length in (3, 40, 128)]
+    ranges = activation_ranges(bundle.model, texts)
+    assert len(ranges) == 2 * 4  # the input of Q, K and V is one tensor
+    assert all((values > 0).any() for values in ranges.values())
+    migrate(bundle.model, ranges, 0.8, tmp_path / "model.onnx")
+    wanted, found = Session(bundle), Session(Bundle(tmp_path, bundle.manifest))
+    unseen = [chance.integers(5, 2000, length) for length in (5, 77)]
+    np.testing.assert_allclose(found.embed(unseen), wanted.embed(unseen), atol=1e-5)
+    before, after = operator_counts(bundle.model), operator_counts(tmp_path / "model.onnx")
+    assert after.pop("Mul") == before.pop("Mul", 0) + 8
+    assert after == before
+    assert constant_matmuls(tmp_path / "model.onnx") == 12
+    size = (tmp_path / "model.onnx").stat().st_size
+    assert size < bundle.model.stat().st_size * 1.1
+
+
+def test_migration_evens_out_the_activations(tiny_fp32_bundle: Path, tmp_path: Path) -> None:
+    """After migration the largest channel of a tensor stands out less from the middle one."""
+    model = read_bundle(tiny_fp32_bundle).model
+    texts = [np.random.default_rng(2).integers(5, 2000, 100)]
+    before = activation_ranges(model, texts)
+    migrate(model, before, 0.8, tmp_path / "model.onnx")
+    after = activation_ranges(tmp_path / "model.onnx", texts)
+    for old, new in zip(before.values(), after.values(), strict=True):
+        assert new.max() / np.median(new) < old.max() / np.median(old)
 
 
 def test_shapes() -> None:

@@ -100,6 +100,7 @@ def test_report(tiny_bundle: Path) -> None:
     assert candidate["model_bytes"] == (tiny_bundle / "model.onnx").stat().st_size
     assert candidate["refusal"] is None
     assert candidate["qualities"][0]["queries"] == 40
+    assert list(candidate["qualities"][0]["candidate"]) == ["nDCG@10", "R@10", "R@100"]
     assert candidate["operators"]["DynamicQuantizeMatMul"] > 0
     assert [tuple(result["shape"]) for result in report["parity"]][:2] == [(1, 3), (2, 17)]
     text = (tiny_bundle / "report.md").read_text()
@@ -235,6 +236,17 @@ def test_next_recipe_after_the_gate(fragile_model: Path, fragile_data: Path, tmp
     assert read_bundle(tmp_path / "out").manifest.quality["retention"] == 1
 
 
+def test_migration_saves_a_fragile_model(fragile_model: Path, fragile_data: Path, tmp_path: Path) -> None:
+    """Moving scales into the weights keeps a model that one scale a tensor destroys, on integers still."""
+    recipes = parse_recipes("int8-dynamic,int8-migrated")
+    built = build(_config(fragile_model, tmp_path / "out", fragile_data, recipes=recipes, min_retention=0.9))
+    plain, migrated = (candidate.qualities[0] for candidate in built.report.candidates)
+    assert (built.manifest.recipe["name"], built.manifest.max_group_tokens) == ("int8-migrated", 0)
+    assert plain.document_cosines.mean < 0.5 < 0.99 < migrated.document_cosines.mean
+    operators = built.report.candidates[1].operators
+    assert operators["DynamicQuantizeMatMul"] + operators["MatMulIntegerToFloat"] == 12
+
+
 def test_force_replaces_a_bundle(
     tiny_model_dir: Path, fragile_model: Path, eval_data: Path, tmp_path: Path
 ) -> None:
@@ -276,7 +288,11 @@ def test_weights_that_are_missing(make_model: Callable[..., Path], eval_data: Pa
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--recipes", "int4"], 2, "error: unknown recipe int4; choose from int8-dynamic, fp32"),
+        (
+            ["--recipes", "int4"],
+            2,
+            "error: unknown recipe int4; choose from int8-dynamic, int8-migrated, fp32",
+        ),
         (["--recipes", "fp32,fp32"], 2, "error: recipes 'fp32,fp32' name one twice"),
         (["--min-retention", "1.5"], 2, "error: min-retention is 1.5, wanted a share from 0 to 1"),
         (["--eval-queries", "-1"], 2, "error: eval-documents and eval-queries count"),
