@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 
 from indexer.config import AUTO, FlowConfig, PlanConfig, RunConfig, VectorType
-from indexer.errors import ConfigError, IndexerError, StoppedError, StoreError
+from indexer.errors import ConfigError, IndexerError, PoolError, StoppedError, StoreError
 from indexer.pipeline import reach, run_index
 from indexer.pool_process import private_pool
 from indexer.reembed import check_sample
@@ -99,7 +99,11 @@ def run(worker: str | None, bundle: Path | None, **options: Any) -> None:
             limit=options["limit"],
         ),
         flow=FlowConfig(
-            retry_seconds=options["retry_seconds"], bytes_in_flight=options["mib_in_flight"] * _MIB
+            # A private pool that is gone does not come back: its processes are replaced, it itself is not.
+            retry_seconds=min(options["retry_seconds"], FlowConfig.connect_seconds)
+            if bundle
+            else options["retry_seconds"],
+            bytes_in_flight=options["mib_in_flight"] * _MIB,
         ),
     )
     with _pool(worker, bundle) as targets:
@@ -128,7 +132,7 @@ def search(
     if (query is None) == (queries is None):
         raise ConfigError("give one of a query and --queries FILE")
     texts = [query] if query is not None else read_queries(queries or Path())
-    with _pool(worker, bundle) as targets, Searcher(index, targets[0]) as searcher:
+    with _pool(worker, bundle) as targets, _first_searcher(index, targets) as searcher:
         for some in query_lines(texts):
             for text, hits in zip(some, searcher.search(some, k), strict=True):
                 if as_json:
@@ -136,6 +140,16 @@ def search(
                     click.echo(json.dumps({"query": text, "hits": found}, ensure_ascii=False))
                 else:
                     click.echo(hits_as_text(text, hits, with_query=queries is not None))
+
+
+def _first_searcher(index: Path, targets: Sequence[str]) -> Searcher:
+    """Returns a searcher with the first pool that answers."""
+    for target in targets[:-1]:
+        try:
+            return Searcher(index, target)
+        except PoolError as error:
+            click.echo(f"warning: {error}", err=True)
+    return Searcher(index, targets[-1])
 
 
 @cli.command()

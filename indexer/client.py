@@ -4,9 +4,9 @@
 which `dispatch` opens anew as often as it must. What the server's statuses mean is one table, below.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -26,6 +26,8 @@ from indexer.wire import Pool, answer_of, batch_request, matrix, pool_of
 _RPC_SECONDS = 60.0  # deadline of a call that is not a stream; arbitrary, far above any query
 _FIRST_DELAY_SECONDS = 0.1  # between attempts of a call; doubles up to the next constant
 _LAST_DELAY_SECONDS = 2.0
+# What the library says when a write meets the end of a stream; the server's own status is lost then.
+_STATUS_LOST = "Internal error from Core"
 
 # Statuses that waiting may mend. Any other one says that the request is wrong and stays wrong. INTERNAL and
 # UNKNOWN of a whole call are mostly a connection that broke on the way.
@@ -125,13 +127,29 @@ class DocumentStream:
         self._vector_type = vector_type
         self._call: Any = None
 
-    async def open(self) -> Pool:
-        """Connects and returns what the pool serves; raises AwayError or PoolError."""
+    async def open(self, refusal_seconds: float = 0.0) -> Pool:
+        """Connects and returns what the pool serves.
+
+        Args:
+            refusal_seconds: How long to wait for a pool to refuse the stream before anything is sent: a
+                status that meets a write is lost.
+
+        Raises:
+            AwayError: The pool is away, or refuses for now.
+            PoolError: It refuses for good.
+        """
         try:
             pool = pool_of(await self._stub.GetModel(pb.GetModelRequest(), timeout=_RPC_SECONDS))
         except grpc.aio.AioRpcError as error:
             raise _translated(self.target, error) from error
         self._call = self._stub.EmbedDocuments()
+        if refusal_seconds:
+            ended = asyncio.ensure_future(self._call.code())
+            await asyncio.wait({ended}, timeout=refusal_seconds)
+            if ended.done():
+                details, trailing = await self._call.details(), await self._call.trailing_metadata()
+                raise _translated(self.target, _Ended(ended.result(), details, trailing))
+            ended.cancel()
         return pool
 
     async def send(self, batch: Batch) -> None:
@@ -185,6 +203,8 @@ def _patient(target: str, call: Any, wait_seconds: float) -> Any:
 def _translated(target: str, error: Any) -> PoolError:
     """Returns what a failed call means."""
     code, details = error.code(), error.details() or "no details"
+    if _STATUS_LOST in details:
+        return AwayError(f"worker {target} ended the stream while a batch was sent")
     if code in _AWAY:
         return AwayError(f"worker {target}: {code.name}: {details}", _retry_after(error))
     return PoolError(f"worker {target} refused: {code.name}: {details}")
@@ -192,7 +212,7 @@ def _translated(target: str, error: Any) -> PoolError:
 
 def _retry_after(error: Any) -> float:
     """Returns the seconds of a RetryInfo in the error's details, 0 without one."""
-    status = rpc_status.from_call(_Trailing(error))
+    status = rpc_status.from_call(_Ended(error.code(), error.details(), error.trailing_metadata()))
     for detail in status.details if status is not None else ():
         info = error_details_pb2.RetryInfo()
         if detail.Is(info.DESCRIPTOR) and detail.Unpack(info):
@@ -200,17 +220,9 @@ def _retry_after(error: Any) -> float:
     return 0.0
 
 
-@dataclass(frozen=True)
-class _Trailing:
-    """Gives asyncio's errors the face that `rpc_status.from_call` reads."""
+class _Ended:
+    """A status with the face that `rpc_status.from_call` reads."""
 
-    error: Any
-
-    def code(self) -> Any:
-        return self.error.code()
-
-    def details(self) -> str:
-        return self.error.details() or ""
-
-    def trailing_metadata(self) -> Any:
-        return self.error.trailing_metadata() or ()
+    def __init__(self, code: Any, details: str | None, trailing: Any) -> None:
+        self.code, self.details = lambda: code, lambda: details or ""
+        self.trailing_metadata = lambda: trailing or ()

@@ -18,6 +18,7 @@ from indexer.plan import Model
 from indexer.unit import Answer
 
 _SPARE_BATCHES = 2  # sent beyond two for each process, to cover the way there and back
+_REFUSAL_SECONDS = 0.5  # after a failure: enough for a pool on another host to say why; arbitrary
 _POSTPONED_TIMES = 5  # a text that a live pool postpones this often counts as refused; arbitrary
 
 
@@ -137,6 +138,7 @@ class _Connection:
         self._stream = DocumentStream(target, dispatcher.vector_type)
         self._in_flight: dict[int, Batch] = {}
         self._bytes = 0
+        self._answered = False
         self._room = asyncio.Event()
         self._last_word = 0.0  # when the pool last answered, or got its first batch, on the loop's clock
 
@@ -144,7 +146,7 @@ class _Connection:
         """Works until the connection breaks; raises AwayError or PoolError, never returns."""
         flow = self._dispatcher.flow
         try:
-            pool = await self._stream.open()
+            pool = await self._stream.open(_REFUSAL_SECONDS if self._outage.lasts else 0.0)
             self._dispatcher.check_model(self._target, pool.model.fingerprint)
             window = 2 * max(1, pool.processes) + _SPARE_BATCHES
             size = min(flow.stream_bytes_in_flight, pool.max_stream_bytes)
@@ -157,7 +159,8 @@ class _Connection:
     async def _send(self, window: int, size: int) -> None:
         while True:
             # The last batch may go beyond `size`, or a text larger than it could never be sent.
-            while len(self._in_flight) >= window or self._bytes >= size:
+            # One batch alone until it is answered: if the pool refuses it, no other write hides the reason.
+            while len(self._in_flight) >= (window if self._answered else 1) or self._bytes >= size:
                 self._room.clear()
                 await self._room.wait()
             _, batch = await self._dispatcher.queue.get()
@@ -183,6 +186,7 @@ class _Connection:
             await self._dispatcher.take_answer(self._target, batch, answer)
             del self._in_flight[answer.number]
             self._bytes -= batch.bytes
+            self._answered = True
             self._room.set()
             if self._outage.end():
                 self._dispatcher.log(f"worker {self._target} is back")

@@ -11,8 +11,10 @@ FLAT_LIMIT = 10_000  # vectors up to which exact search is quick anyway (some ms
 POINTS_PER_CENTROID = 100  # usual size of a training sample
 LEAST_POINTS_PER_CENTROID = 39  # fewer make poor centroids, and FAISS warns
 SEED = 20_000  # of the training sample; arbitrary
-_PROBED_SHARE = 16  # one list in so many is searched by default
-_LEAST_PROBES = 8  # small indexes gain little from fewer
+# Lists searched by default, per root of all lists: the share falls as indexes grow. Measured with 300 claims
+# of SciFact against 14,979 questions of MedQuAD (384 lists): recall@10 is .76 with 16 lists, .90 with 50,
+# .95 with 100, at 0.1, 0.3 and 0.4 ms a query.
+_PROBES_PER_ROOT = 5
 _EF_SEARCH = 64  # of HNSW: candidates kept; FAISS's own default of 16 loses recall beyond ten hits
 
 
@@ -44,7 +46,7 @@ def choose_key(asked: str, count: int) -> KeyChoice:
 
 def probes(lists: int) -> int:
     """Returns how many of an index's inverted lists a search visits by default."""
-    return min(lists, max(_LEAST_PROBES, lists // _PROBED_SHARE))
+    return min(lists, round(_PROBES_PER_ROOT * math.sqrt(lists)))
 
 
 def search_defaults(lists: int, graph: bool) -> dict[str, int]:

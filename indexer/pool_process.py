@@ -41,7 +41,15 @@ def private_pool(bundle: Path) -> Iterator[str]:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
         )
         try:
-            yield _ready_address(child, bundle, log)
+            address = _ready_address(child, bundle, log)
+            try:
+                yield address
+            except PoolError as error:
+                if child.poll() is None:
+                    raise
+                raise PoolError(
+                    f"the private pool ended (exit code {child.returncode}): {_last_words(log)}; {error}"
+                ) from error
         finally:
             _stop(child)
 
@@ -51,10 +59,14 @@ def _ready_address(child: "subprocess.Popen[bytes]", bundle: Path, log: IO[bytes
     line = _read_line(child.stdout.fileno(), time.monotonic() + _READY_SECONDS)
     word, _, address = line.partition(" ")
     if word != "ready" or not address:
-        log.seek(0)
-        words = log.read().decode(errors="replace").strip().splitlines() or [line or "it said nothing"]
-        raise PoolError(f"the pool for bundle {bundle} did not start: {words[-1].removeprefix('error: ')}")
+        raise PoolError(f"the pool for bundle {bundle} did not start: {_last_words(log)}")
     return address
+
+
+def _last_words(log: IO[bytes]) -> str:
+    log.seek(0)
+    words = log.read().decode(errors="replace").strip().splitlines()
+    return words[-1].removeprefix("error: ") if words else "it said nothing"
 
 
 def _read_line(stream: int, deadline: float) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from build_models.docstrings import Docstring
 
 StartWorker = Callable[..., Any]
+MOUNT, UMOUNT = (shutil.which(name) or "false" for name in ("mount", "umount"))
 
 
 class Road:
@@ -90,6 +92,34 @@ def test_a_full_disk_is_one_clear_error(road: Road, share: float) -> None:
     assert not [name for name in left if name.endswith(".tmp")]
     assert {name: road.expected[name] for name in left} == left
     road.finish("full")
+
+
+def test_a_real_file_system_without_space(road: Road, tmp_path: Path) -> None:
+    """On a file system of 24 KiB the run ends in one line; given room it goes on from what was committed."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = subprocess.run(
+        [MOUNT, "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(small)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mount.returncode:
+        pytest.skip(f"this user may not mount a small file system: {mount.stderr.strip()}")
+    try:
+        done = road.indexer.run(*road.command, "--output", small / "index", code=1)
+        assert "No space left on device" in done.stderr.splitlines()[-1]
+        subprocess.run([MOUNT, "-o", "remount,size=4m", str(small)], check=True)
+        road.indexer.run(*road.command, "--output", small / "index")
+        assert road.indexer.tree(small / "index") == road.expected
+    finally:
+        subprocess.run([UMOUNT, str(small)], check=True)
+
+
+def test_a_folder_that_may_not_be_written(road: Road) -> None:
+    """A place where the kernel lets nobody make files is refused in one line that names it."""
+    done = road.indexer.run(*road.command, "--output", "/proc/index", code=1)
+    assert done.stderr.splitlines()[-1].startswith("error: cannot make folder /proc/index: ")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

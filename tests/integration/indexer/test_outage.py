@@ -124,6 +124,52 @@ def test_a_draining_pool_is_an_outage(
     assert _documents(tmp_path / "index") == [f"d{n}" for n in range(COUNT)]
 
 
+def _child(process: Any) -> int:
+    """Returns the pid of the pool that an indexer started."""
+    (pool,) = [
+        int(stat.parent.name)
+        for stat in Path("/proc").glob("[0-9]*/stat")
+        if stat.read_text().rpartition(")")[2].split()[1] == str(process.pid)
+    ]
+    return pool
+
+
+def test_a_private_pool_that_is_killed_is_told(
+    corpus: Path, tiny_bundle: Path, indexer: Any, tmp_path: Path
+) -> None:
+    """When the pool of a run's own is killed, the run says so instead of waiting for minutes."""
+    run = [
+        "run",
+        "--input",
+        corpus,
+        "--output",
+        tmp_path / "index",
+        "--bundle",
+        tiny_bundle,
+        "--text-columns",
+        "text",
+    ]
+    process = indexer.start(*run, "--unit-rows", "100", "--retry-seconds", "1", fault="tell 0")
+    next(line for line in process.stdout if "receipt.json" in line)
+    os.kill(_child(process), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert "the private pool ended (exit code -9)" in err.splitlines()[-1]
+
+
+def test_a_search_takes_the_pool_that_is_there(
+    corpus: Path, tiny_bundle: Path, start_worker: StartWorker, indexer: Any, tmp_path: Path
+) -> None:
+    """Of several pools the first that answers embeds the query."""
+    address, index = start_worker(tiny_bundle, "--processes", "1").address, tmp_path / "index"
+    run = ["run", "--input", corpus, "--output", index, "--text-columns", "text", "--limit", "20"]
+    indexer.run(*run, "--worker", address)
+    dead = f"unix:{tmp_path}/none.sock"
+    done = indexer.run("search", "--index", index, "--worker", f"{dead},{address}", "-k", "2", "word")
+    assert len(done.stdout.splitlines()) == 2
+    assert f"cannot reach a worker at {dead}" in done.stderr
+
+
 def test_a_private_pool_dies_with_its_indexer(
     corpus: Path, tiny_bundle: Path, indexer: Any, tmp_path: Path
 ) -> None:
@@ -141,12 +187,7 @@ def test_a_private_pool_dies_with_its_indexer(
     ]
     process = indexer.start(*run, "--unit-rows", "100", fault="tell 0")
     next(line for line in process.stdout if "receipt.json" in line)
-    (pool,) = [
-        int(stat.parent.name)
-        for stat in Path("/proc").glob("[0-9]*/stat")
-        if stat.read_text().rpartition(")")[2].split()[1] == str(process.pid)
-    ]
-    ended = os.pidfd_open(pool)
+    ended = os.pidfd_open(_child(process))
     process.kill()
     process.communicate(timeout=30)
     try:
