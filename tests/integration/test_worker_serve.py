@@ -1,6 +1,7 @@
 """A server started as a user would: it serves, says what it serves, and how it is."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from embedpool.v1 import embedding_service_pb2 as pb
 from worker.bundle import read_bundle
+from worker.cpus import read_cpus
 from worker.session import Session
 from worker.tokenizer import Tokenizer
 
@@ -180,3 +182,48 @@ def test_ready_line_is_what_a_client_dials(
     server = start_worker(tiny_bundle, listen=listen)
     assert stub_for(server).GetModel(pb.GetModelRequest(), timeout=30).dim == 32
     assert server.address == listen or not server.address.endswith(":0")
+
+
+def thread_ticks(pid: int) -> dict[int, int]:
+    """Returns the CPU time of each thread of a process, in clock ticks."""
+    return {
+        int(task.name): sum(map(int, (task / "stat").read_text().rpartition(")")[2].split()[11:13]))
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    }
+
+
+def test_compute_threads_fit_the_cpus(
+    start_worker: Callable[..., Any], stub_for: Callable[..., Any], tiny_bundle: Path
+) -> None:
+    """One process per usable CPU, each of one thread; pinned to a CPU of its own where they fill the mask."""
+    cpus = read_cpus()
+    server = start_worker(tiny_bundle)
+    batches = [
+        pb.EmbedDocumentsRequest(batch_id=number, texts=[TEXTS[2].encode()] * 50) for number in range(10)
+    ]
+    assert len(list(stub_for(server).EmbedDocuments(iter(batches), timeout=60))) == 10
+    children = server.child_pids()
+    assert len(children) == cpus.usable
+    for child in children:
+        # onnxruntime starts a thread that sleeps for ever; only the main thread may ever have computed.
+        assert [pid for pid, ticks in thread_ticks(child).items() if ticks] == [child]
+    pins = [os.sched_getaffinity(pid) for pid in children]
+    if cpus.usable == len(cpus.mask):
+        assert sorted(pins, key=min) == [{cpu} for cpu in cpus.mask]
+    else:
+        assert pins == [set(cpus.mask)] * len(children)
+
+
+def test_affinity_mask_bounds_the_pool(
+    start_worker: Callable[..., Any], stub_for: Callable[..., Any], tiny_bundle: Path
+) -> None:
+    """A server that may use one CPU starts one process, however many the host has."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        server = start_worker(tiny_bundle)
+    finally:
+        os.sched_setaffinity(0, before)
+    (child,) = server.child_pids()
+    assert os.sched_getaffinity(child) == {max(before)}
+    assert stub_for(server).GetModel(pb.GetModelRequest(), timeout=30).processes == 1
