@@ -203,6 +203,8 @@ def _patient(target: str, call: Any, wait_seconds: float) -> Any:
 def _translated(target: str, error: Any) -> PoolError:
     """Returns what a failed call means."""
     code, details = error.code(), error.details() or "no details"
+    # Of a failed connection gRPC tells a whole story, and at its end what happened.
+    details = details.rsplit("last error: ", 1)[-1]
     if _STATUS_LOST in details:
         return AwayError(f"worker {target} ended the stream while a batch was sent")
     if code in _AWAY:

@@ -91,9 +91,10 @@ def reach(targets: Sequence[str], wait_seconds: float, console: Console) -> dict
             pools[target] = describe(target, wait_seconds)
         except PoolError as error:
             errors.append(error)
-            say(console, f"warning: {error}")
     if not pools:
         raise errors[0]
+    for unreached in errors:
+        say(console, f"warning: {unreached}")
     (first, pool), *others = pools.items()
     for target, other in others:
         if other.model.fingerprint != pool.model.fingerprint:
