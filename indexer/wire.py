@@ -1,5 +1,6 @@
 """Messages of the wire to and from the indexer's own types. Only this file and `client` import protobuf."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,6 +26,7 @@ _POSTPONED = frozenset(
         code_pb2.DEADLINE_EXCEEDED,
     }
 )
+_NO_LIMIT: Final = sys.maxsize  # for a limit that a pool does not tell
 _WIRE_TYPES: Final = {
     VectorType.FLOAT32: pb.VECTOR_TYPE_FLOAT32,
     VectorType.FLOAT16: pb.VECTOR_TYPE_FLOAT16,
@@ -70,11 +72,11 @@ def pool_of(response: pb.GetModelResponse) -> Pool:
     return Pool(
         model=Model(response.fingerprint, response.name, response.dim, response.normalized),
         processes=response.processes,
-        max_text_bytes=limits.max_text_bytes,
-        max_query_texts=limits.max_query_texts,
-        max_batch_items=limits.max_batch_items,
-        max_batch_bytes=limits.max_batch_bytes,
-        max_stream_bytes=limits.max_stream_bytes_in_flight,
+        max_text_bytes=limits.max_text_bytes or _NO_LIMIT,
+        max_query_texts=limits.max_query_texts or _NO_LIMIT,
+        max_batch_items=limits.max_batch_items or _NO_LIMIT,
+        max_batch_bytes=limits.max_batch_bytes or _NO_LIMIT,
+        max_stream_bytes=limits.max_stream_bytes_in_flight or _NO_LIMIT,
     )
 
 
