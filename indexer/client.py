@@ -159,13 +159,9 @@ class DocumentStream:
             await self._call.write(request)
         except grpc.aio.AioRpcError as error:
             raise _translated(self.target, error) from error
-        except grpc.aio.UsageError as error:
-            raise AwayError(f"the stream to {self.target} has ended ({error})") from error
-        except Exception as error:
-            # The library says that a call is over by a bare InvalidStateError.
-            if self._call.done():
-                raise AwayError(f"the stream to {self.target} has ended") from error
-            raise
+        except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
+            # The call was over before the write began; `receive` hears why.
+            raise AwayError(f"the stream to {self.target} has ended") from error
 
     async def receive(self) -> Answer:
         """Returns the next answer, for whichever batch; raises AwayError or PoolError."""
@@ -207,7 +203,8 @@ def _translated(target: str, error: Any) -> PoolError:
     details = details.rsplit("last error: ", 1)[-1]
     if _STATUS_LOST in details:
         return AwayError(f"worker {target} ended the stream while a batch was sent")
-    if code in _AWAY:
+    # A stream that ends well while answers are owed is one that broke.
+    if code in _AWAY or code is grpc.StatusCode.OK:
         return AwayError(f"worker {target}: {code.name}: {details}", _retry_after(error))
     return PoolError(f"worker {target} refused: {code.name}: {details}")
 

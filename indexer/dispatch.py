@@ -71,6 +71,18 @@ class Dispatcher:
 
     async def _serve(self, target: str, lost: list[AwayError]) -> None:
         """Works with one pool; when it is given up waits for the others, or raises if it was the last."""
+        lost.append(await self._work_until_lost(target))
+        if len(lost) == len(self._targets):
+            raise PoolError(
+                f"gave up after {self.flow.retry_seconds:g} s without an answer (--retry-seconds): "
+                f"{'; '.join(map(str, lost))}. What is committed is kept: "
+                "start the worker again and run the same command to go on"
+            )
+        self.log(f"{target} is given up; the other workers go on")
+        await forever()
+
+    async def _work_until_lost(self, target: str) -> AwayError:
+        """Works with one pool until it has been away for too long; returns how it was away at last."""
         outage = Outage(self.flow.retry_seconds)
         clock = asyncio.get_running_loop().time
         while True:
@@ -82,18 +94,8 @@ class Dispatcher:
                 jitter = random.random()  # noqa: S311 - spreads load, keeps no secret
                 delay = outage.next_delay(clock(), error.retry_after, jitter)
                 if delay is None:
-                    break_off = error
-                    break
+                    return error
                 await asyncio.sleep(delay)
-        lost.append(break_off)
-        if len(lost) == len(self._targets):
-            raise PoolError(
-                f"gave up after {self.flow.retry_seconds:g} s without an answer (--retry-seconds): "
-                f"{'; '.join(map(str, lost))}. What is committed is kept: "
-                "start the worker again and run the same command to go on"
-            )
-        self.log(f"{target} is given up; the other workers go on")
-        await forever()
 
     def check_model(self, target: str, fingerprint: str) -> None:
         """Raises ModelMismatchError unless a pool's answers are of the planned model."""
