@@ -76,12 +76,12 @@ class Pool:
         """
         for slot in self._slots:
             self._spawn(slot)
+        self._watch(asyncio.create_task(self._look_after()))
         try:
             await asyncio.shield(self._started)
         except ModelError:
             await self.stop()
             raise
-        self._watch(asyncio.create_task(self._look_after()))
 
     async def stop(self) -> None:
         """Ends all processes; what waits is delivered as unavailable."""
@@ -192,8 +192,7 @@ class Pool:
             self.child_gone(child, f"could not be started: {error}")
 
     def _feed(self, slot: _Slot) -> bool:
-        works = self._scheduler.start(slot.number)
-        if not works or slot.child is None:
+        if slot.child is None or not (works := self._scheduler.start(slot.number)):
             return False
         self._move(slot, Event.SENT)
         now = time.perf_counter_ns()

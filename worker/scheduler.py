@@ -187,5 +187,7 @@ class Scheduler(Generic[AnyItem]):
             self._running[slot] = [None if item is None or item.stream == stream else item for item in run]
 
     def give_up(self) -> list[AnyItem]:
-        """Takes out and returns all waiting items, for a pool that cannot serve them."""
-        return [item for lane in self._lanes.values() for item in lane.drain()]
+        """Takes out and returns all items, for a pool that has no process any more."""
+        running = [item for run in self._running.values() for item in run if item is not None]
+        self._running.clear()
+        return running + [item for lane in self._lanes.values() for item in lane.drain()]

@@ -215,9 +215,10 @@ def test_cancelled_text_never_reaches_the_model() -> None:
     assert [one.stream for one in made.start(0)] == [3]
 
 
-def test_giving_up_takes_out_all_that_waits() -> None:
-    """A pool that cannot serve gets back every waiting item, and keeps none."""
+def test_giving_up_takes_out_everything() -> None:
+    """A pool without processes gets back every item, waiting or running, and keeps none."""
     items = [item(0, 9), item(1, 9), item(3, 200)]
     made = scheduler(*items)
+    made.start(1)
     assert sorted(map(id, made.give_up())) == sorted(map(id, items))
     assert not made.start(0)
