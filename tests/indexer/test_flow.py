@@ -10,7 +10,11 @@ from indexer.errors import PoolError
 from indexer.flow import ByteBudget, Outage, forever, race
 
 
-@given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 0.999)), min_size=1, max_size=40), st.floats(1, 60))
+# No subnormals: a session of onnxruntime that ran in this process before has switched them off.
+steps_taken = st.tuples(st.floats(0, 3, allow_subnormal=False), st.floats(0, 0.999, allow_subnormal=False))
+
+
+@given(st.lists(steps_taken, min_size=1, max_size=40), st.floats(1, 60))
 def test_a_pool_is_given_up_only_after_its_time(steps: list[tuple[float, float]], limit: float) -> None:
     """Delays grow to a bound, never reach past the limit, and giving up comes no sooner than needed."""
     outage = Outage(limit)
