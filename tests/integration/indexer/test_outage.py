@@ -2,6 +2,7 @@
 
 import os
 import select
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -187,10 +188,14 @@ def test_a_private_pool_dies_with_its_indexer(
     ]
     process = indexer.start(*run, "--unit-rows", "100", fault="tell 0")
     next(line for line in process.stdout if "receipt.json" in line)
-    ended = os.pidfd_open(_child(process))
+    pool = _child(process)
+    socket = Path(f"/proc/{pool}/cmdline").read_text().split("unix:")[1].split("\0")[0]
+    ended = os.pidfd_open(pool)
     process.kill()
     process.communicate(timeout=30)
     try:
         assert select.select([ended], [], [], 60)[0], "the pool still runs"
     finally:
         os.close(ended)
+        # Nobody was left to remove it.
+        shutil.rmtree(Path(socket).parent)
