@@ -11,7 +11,7 @@ import click
 
 from worker.config import Limits, ServeConfig
 from worker.cpus import read_cpus
-from worker.errors import ConfigError, WorkerError
+from worker.errors import ConfigError, UnavailableError, WorkerError
 from worker.info import describe
 from worker.logs import log_to_stderr
 from worker.server import serve as serve_until_stopped
@@ -119,11 +119,14 @@ def serve(
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the answer.")
 def info(target: str, as_json: bool, timeout: float) -> None:
-    """Show the model, the limits and the health of a running server."""
+    """Show the model, the limits and the health of a running server; exit code 1 unless it is SERVING."""
     try:
-        click.echo(describe(target, timeout, as_json=as_json))
+        description = describe(target, timeout, as_json=as_json)
     except WorkerError as error:
         _fail(error)
+    click.echo(description.text)
+    if not description.serving:
+        _fail(UnavailableError(f"the server at {target} is {description.health}; its log says why"))
 
 
 def _process_count(processes: str, usable: int) -> int:

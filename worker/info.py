@@ -1,6 +1,7 @@
 """Asks a running server what it serves."""
 
 import json
+from dataclasses import dataclass
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -10,9 +11,20 @@ from embedpool.v1 import embedding_service_pb2 as pb
 from embedpool.v1 import embedding_service_pb2_grpc
 from worker.errors import UnavailableError
 
+_SERVING = health_pb2.HealthCheckResponse.SERVING
 
-def describe(target: str, timeout: float, *, as_json: bool) -> str:
-    """Returns the model, the limits and the health of the server at `target`, as JSON or as lines.
+
+@dataclass(frozen=True)
+class Description:
+    """What a server says of itself: `text` for people or as JSON, and whether it can embed now."""
+
+    text: str
+    health: str
+    serving: bool
+
+
+def describe(target: str, timeout: float, *, as_json: bool) -> Description:
+    """Asks the server at `target` for its model, its limits and its health.
 
     Raises:
         UnavailableError: No server answers there within `timeout` seconds.
@@ -31,9 +43,8 @@ def describe(target: str, timeout: float, *, as_json: bool) -> str:
         ) from error
     facts = MessageToDict(model, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     facts["health"] = health_pb2.HealthCheckResponse.ServingStatus.Name(health.status)
-    if as_json:
-        return json.dumps(facts, ensure_ascii=False, sort_keys=True)
-    return "\n".join(_lines("", facts))
+    text = json.dumps(facts, ensure_ascii=False, sort_keys=True) if as_json else "\n".join(_lines("", facts))
+    return Description(text, str(facts["health"]), health.status == _SERVING)
 
 
 def _lines(prefix: str, facts: dict[str, object]) -> list[str]:

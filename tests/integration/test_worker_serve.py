@@ -5,16 +5,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from embedpool.v1 import embedding_service_pb2 as pb
+from embedpool.v1 import embedding_service_pb2_grpc
 from worker.bundle import read_bundle
 from worker.cpus import read_cpus
 from worker.session import Session
@@ -167,6 +169,33 @@ def test_info_command(start_worker: Callable[..., Any], tiny_bundle: Path) -> No
     assert dead.returncode == 1
     assert dead.stderr.startswith("error: no embedpool server answers at unix:/nowhere/at.all")
     assert dead.stderr.count("\n") == 1
+
+
+class _Starting(embedding_service_pb2_grpc.EmbeddingServiceServicer):
+    """A server that is there and cannot embed yet."""
+
+    def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:  # noqa: N802
+        return pb.GetModelResponse(name="starting")
+
+
+def test_info_fails_where_nothing_is_served(tmp_path: Path) -> None:
+    """`worker info`, the image's health check, fails when the server says that it does not serve."""
+    server = grpc.server(ThreadPoolExecutor(2))
+    embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(_Starting(), server)
+    status = health.HealthServicer()
+    status.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    target = f"unix:{tmp_path}/s"
+    server.add_insecure_port(target)
+    server.start()
+    try:
+        command = [sys.executable, "-m", "worker", "info", "--target", target]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    finally:
+        server.stop(None).wait(30)
+    assert shown.returncode == 1
+    assert "health: NOT_SERVING" in shown.stdout
+    assert shown.stderr == f"error: the server at {target} is NOT_SERVING; its log says why\n"
 
 
 @pytest.mark.parametrize("scheme", ["unix", "tcp"])
