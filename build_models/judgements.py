@@ -144,6 +144,6 @@ def _columns(path: Path, wanted: tuple[str, ...], optional: tuple[str, ...] = ()
         raise EvaluationError(
             f"{path} is missing; evaluation data is corpus.parquet, queries.parquet and qrels.parquet"
         ) from error
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise EvaluationError(f"cannot read {path}: {error}") from error
     return {name: table.column(name).to_pylist() for name in table.column_names}

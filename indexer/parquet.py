@@ -17,6 +17,8 @@ from indexer.plan import InputFile, Unit, changes, touched_row_groups
 
 _CHUNK_BYTES = 2 << 20  # decoded text that a chunk aims at; small beside the bytes in flight
 _CHUNK_ROWS = 1024  # rows of a chunk at most; arbitrary, many batches long
+# What reading a damaged file raises; names in its footer that are no text come as a bare UnicodeDecodeError.
+DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 _STREAM_BYTES = 1 << 20  # read-ahead for each column; without it a whole row group is loaded
 
 
@@ -100,14 +102,14 @@ def _read_columns(
 
 def _record_batches(file: Any, path: str, number: int, columns: Sequence[str]) -> Iterator[Any]:
     """Yields the rows of one row group in pieces of about `_CHUNK_BYTES`."""
-    group = file.metadata.row_group(number)
-    wanted = [at for at in range(group.num_columns) if group.column(at).path_in_schema in columns]
-    row_bytes = sum(group.column(at).total_uncompressed_size for at in wanted) // max(1, group.num_rows)
-    size = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // max(1, row_bytes)))
     unique = list(dict.fromkeys(columns))
     try:
+        group = file.metadata.row_group(number)
+        # Of all columns: asking a damaged footer for one column's size ends the process in pyarrow 26.
+        row_bytes = group.total_byte_size // max(1, group.num_rows)
+        size = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // max(1, row_bytes)))
         yield from file.iter_batches(size, row_groups=[number], columns=unique, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"row group {number} of {path} cannot be read ({first_line(error)}); "
             "write the file again, or leave it out"
@@ -116,20 +118,19 @@ def _record_batches(file: Any, path: str, number: int, columns: Sequence[str]) -
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Opens a Parquet file; raises InputError naming it."""
+    """Opens a Parquet file; raises InputError naming it, also when the block finds it damaged."""
     try:
-        file = pq.ParquetFile(
+        with pq.ParquetFile(
             path, pre_buffer=False, buffer_size=_STREAM_BYTES, page_checksum_verification=True
-        )
+        ) as file:
+            yield file
     except FileNotFoundError as error:
         raise InputError(f"input {path} is not there; check --input") from error
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{path} is no readable Parquet file ({first_line(error)}); it may be truncated: "
             "write it again, or leave it out"
         ) from error
-    with file:
-        yield file
 
 
 def _check_unchanged(described: InputFile) -> None:

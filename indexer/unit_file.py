@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from indexer.documents import Reject
 from indexer.errors import StoreError
-from indexer.parquet import first_line
+from indexer.parquet import DAMAGE, first_line
 from indexer.plan import Model
 from indexer.unit import UnitTable
 
@@ -107,7 +107,7 @@ def read_unit(path: Path, *, doc_ids: bool = False, vectors: bool = False) -> St
             vectors=_matrix(table["embedding"]) if vectors else np.empty((0, 0), dtype=np.float32),
             fingerprint=metadata.get(f"{_FOOTER}fingerprint".encode(), b"").decode(),
         )
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except (*DAMAGE, KeyError) as error:
         raise StoreError(
             f"unit {path} cannot be read ({first_line(error)}); delete its receipt, and 'run' makes it again"
         ) from error
@@ -126,7 +126,7 @@ def read_rejects(path: Path) -> list[Reject]:
         table = pq.read_table(io.BytesIO(path.read_bytes()))
         columns = (table[name].to_pylist() for name in ("row", "doc_id", "reason"))
         return [Reject(*row) for row in zip(*columns, strict=True)]
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except (*DAMAGE, KeyError) as error:
         raise StoreError(
             f"{path} cannot be read ({first_line(error)}); delete its unit's receipt, and run again"
         ) from error

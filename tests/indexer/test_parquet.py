@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from indexer import inputs, parquet
@@ -125,6 +125,8 @@ def test_damaged_pages_are_named_with_their_row_group(tmp_path: Path) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10_000), st.integers(1, 255))
+@example(921, 128)  # a name in the footer that is no text
+@example(619, 8)  # sizes of a column that pyarrow ends the process over when it is asked for them
 def test_a_damaged_file_is_an_input_error_or_reads(
     write_parquet: WriteParquet, place: int, flip: int
 ) -> None:
