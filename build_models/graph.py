@@ -25,13 +25,8 @@ _NO_KERNEL = frozenset({"Constant"})
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
 
 
-def optimize(source: Path, target: Path, *, gelu_by_tanh: bool = False) -> None:
+def optimize(source: Path, target: Path) -> None:
     """Writes the optimized form of a graph; free of layouts that only one kind of CPU can read.
-
-    Args:
-        source: The graph to read.
-        target: The graph to write.
-        gelu_by_tanh: Whether Gelu becomes its tanh form.
 
     Raises:
         GraphError: ONNX Runtime refuses the graph.
@@ -39,8 +34,6 @@ def optimize(source: Path, target: Path, *, gelu_by_tanh: bool = False) -> None:
     options = session_options()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(target)
-    if gelu_by_tanh:
-        options.add_session_config_entry("optimization.enable_gelu_approximation", "1")
     try:
         ort.InferenceSession(str(source), options, providers=[_CPU], disabled_optimizers=list(_FUSIONS_OFF))
     except Exception as error:  # onnxruntime's errors share no public base class

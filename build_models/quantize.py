@@ -24,7 +24,7 @@ def make_graph(recipe: Recipe, lean: Path, target: Path) -> None:
     quantized = target.with_name(target.name + ".quantized")
     _quantize(recipe, lean, quantized)
     try:
-        optimize(quantized, target, gelu_by_tanh=recipe.gelu_by_tanh)
+        optimize(quantized, target)
     finally:
         quantized.unlink(missing_ok=True)
     check_integer_kernels(target, expected)
