@@ -5,6 +5,7 @@ the process was reaped. Assumes one event loop; every callback runs on it.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -99,7 +100,9 @@ class Child(asyncio.Protocol):
     def kill(self) -> None:
         """Ends the process at once, with what it computes."""
         if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+            # Not the process's own `kill`: it polls first, and may take the exit code from asyncio's watcher.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """Ends the process and waits until it is reaped."""
