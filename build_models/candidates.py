@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, normalizers
 from build_models.description import SourceModel
 from build_models.errors import SourceError
 from build_models.export import write_fast_tokenizer
-from build_models.quantize import make_graph
+from build_models.graphs.quantize import make_graph
 from build_models.recipes import Recipe
 from worker.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_sha256, fingerprint
 

@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from build_models.candidates import Candidate, make_candidate, write_tokenizer
 from build_models.config import CALIBRATION_TEXTS, KNOWN_ITEM_DOCUMENTS, SEED, BuildConfig
 from build_models.description import SourceModel, describe
-from build_models.encode import encoder
 from build_models.errors import GateError
-from build_models.evaluate import SetQuality, Vectors, compare
 from build_models.export import TorchModel, check_tokenizer
-from build_models.gate import refusal
-from build_models.graph import check_operators, operator_counts, optimize
-from build_models.judgements import EvalSet, known_item_set, read_eval_set, sample
-from build_models.measure import allow_groups, cpu_flags, time_runs
-from build_models.migrate import activation_ranges, migrate
+from build_models.graphs.migrate import activation_ranges, migrate
+from build_models.graphs.optimize import check_operators, operator_counts, optimize
 from build_models.output import check_output, publish, workspace
 from build_models.parity import ShapeParity, check_parity
 from build_models.progress import say
+from build_models.quality.encode import encoder
+from build_models.quality.evaluate import SetQuality, Vectors, compare
+from build_models.quality.gate import refusal
+from build_models.quality.judgements import EvalSet, known_item_set, read_eval_set, sample
+from build_models.quality.speed import allow_groups, cpu_flags, time_runs
 from build_models.recipes import FP32, Recipe
 from build_models.report import CandidateReport, Report, quality_summary, speed_summary, versions
 from build_models.sources import resolve

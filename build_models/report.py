@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from build_models.evaluate import GATE_MEASURE, Cosines, SetQuality
-from build_models.gate import worst
 from build_models.parity import ShapeParity
+from build_models.quality.evaluate import GATE_MEASURE, Cosines, SetQuality
+from build_models.quality.gate import worst
 from worker.bundle import REPORT_JSON, REPORT_MARKDOWN, Manifest
 
 _PACKAGES = ("embedpool", "numpy", "onnx", "onnxruntime", "tokenizers", "torch", "transformers")

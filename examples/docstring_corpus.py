@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from build_models.docstrings import Docstring, iter_docstrings
+from build_models.quality.docstrings import Docstring, iter_docstrings
 
 DOCUMENTS = 2000
 MIN_CHARACTERS = 120  # shorter docstrings say little more than the name does; arbitrary

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from build_models.config import BuildConfig
-from build_models.docstrings import Docstring, iter_docstrings
+from build_models.quality.docstrings import Docstring, iter_docstrings
 from build_models.recipes import parse_recipes
 from worker.bundle import Pooling
 

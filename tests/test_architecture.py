@@ -23,16 +23,20 @@ MAY_IMPORT = {
 OWNERS = {
     "faiss": {"indexer/faiss_index.py"},
     "huggingface_hub": {"build_models/sources.py"},
-    "ir_measures": {"build_models/evaluate.py"},
-    "onnx": {"build_models/graph.py", "build_models/migrate.py", "build_models/quantize.py"},
+    "ir_measures": {"build_models/quality/evaluate.py"},
+    "onnx": {
+        "build_models/graphs/optimize.py",
+        "build_models/graphs/migrate.py",
+        "build_models/graphs/quantize.py",
+    },
     # The worker runs graphs; the toolchain also asks what the runtime makes of one, and quantizes.
     "onnxruntime": {
         "worker/session.py",
-        "build_models/graph.py",
-        "build_models/migrate.py",
-        "build_models/quantize.py",
+        "build_models/graphs/optimize.py",
+        "build_models/graphs/migrate.py",
+        "build_models/graphs/quantize.py",
     },
-    "pyarrow": {"indexer/parquet.py", "indexer/unit_file.py", "build_models/judgements.py"},
+    "pyarrow": {"indexer/parquet.py", "indexer/unit_file.py", "build_models/quality/judgements.py"},
     "safetensors": set[str](),
     "tokenizers": {"worker/tokenizer.py", "build_models/candidates.py"},
     "torch": {"build_models/export.py"},

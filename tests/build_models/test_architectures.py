@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from build_models.candidates import Candidate, make_candidate, write_tokenizer
 from build_models.description import ARCHITECTURES, SourceModel, describe
-from build_models.docstrings import Docstring
 from build_models.export import TorchModel, check_tokenizer
-from build_models.graph import check_operators, constant_matmuls, operator_counts, optimize
+from build_models.graphs.optimize import check_operators, constant_matmuls, operator_counts, optimize
 from build_models.parity import check_parity
+from build_models.quality.docstrings import Docstring
 from build_models.recipes import FP32, RECIPES
 from build_models.sources import resolve
 from worker.bundle import Pooling

@@ -4,7 +4,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from build_models.docstrings import Docstring, default_roots, iter_docstrings
+from build_models.quality.docstrings import Docstring, default_roots, iter_docstrings
 
 _MODULE = '''"""Module line.
 

@@ -10,9 +10,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from build_models.errors import EvaluationError
-from build_models.evaluate import Vectors, compare, cosines, overlap, search
-from build_models.gate import refusal, worst
-from build_models.judgements import EvalSet
+from build_models.quality.evaluate import Vectors, compare, cosines, overlap, search
+from build_models.quality.gate import refusal, worst
+from build_models.quality.judgements import EvalSet
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

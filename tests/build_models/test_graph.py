@@ -11,11 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 from build_models.description import describe
 from build_models.errors import ExportError, GraphError
 from build_models.export import TorchModel
-from build_models.graph import check_operators, constant_matmuls, operator_counts, optimize
-from build_models.measure import GROUP_TOKENS
-from build_models.migrate import activation_ranges, migrate
+from build_models.graphs.migrate import activation_ranges, migrate
+from build_models.graphs.optimize import check_operators, constant_matmuls, operator_counts, optimize
+from build_models.graphs.quantize import check_integer_kernels, make_graph
 from build_models.parity import check_parity, shapes
-from build_models.quantize import check_integer_kernels, make_graph
+from build_models.quality.speed import GROUP_TOKENS
 from build_models.recipes import FP32, RECIPES
 from build_models.sources import resolve
 from worker.bundle import Bundle, read_bundle

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from build_models.docstrings import Docstring
 from build_models.errors import EvaluationError
-from build_models.judgements import EvalSet, known_item_set, read_eval_set, sample
+from build_models.quality.docstrings import Docstring
+from build_models.quality.judgements import EvalSet, known_item_set, read_eval_set, sample
 
 
 @pytest.fixture

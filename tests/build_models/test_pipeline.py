@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from build_models.config import BuildConfig
-from build_models.encode import encoder
 from build_models.errors import BuildError, GateError, OutputError, SourceError
-from build_models.judgements import read_eval_set
-from build_models.measure import group_cosine
 from build_models.pipeline import build
+from build_models.quality.encode import encoder
+from build_models.quality.judgements import read_eval_set
+from build_models.quality.speed import group_cosine
 from build_models.recipes import RECIPES, parse_recipes
 from worker.bundle import Bundle, file_sha256, read_bundle
 from worker.session import Session

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from build_models.docstrings import Docstring
+from build_models.quality.docstrings import Docstring
 
 StartWorker = Callable[..., Any]
 MOUNT, UMOUNT = (shutil.which(name) or "false" for name in ("mount", "umount"))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from build_models.docstrings import Docstring
+from build_models.quality.docstrings import Docstring
 from indexer.search import Searcher
 from worker.bundle import read_bundle
 from worker.session import Session

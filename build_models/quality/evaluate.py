@@ -9,7 +9,7 @@ from ir_measures import R, nDCG
 from numpy.typing import NDArray
 
 from build_models.errors import EvaluationError
-from build_models.judgements import EvalSet
+from build_models.quality.judgements import EvalSet
 
 MEASURES = (nDCG @ 10, R @ 10, R @ 100)
 GATE_MEASURE = "nDCG@10"

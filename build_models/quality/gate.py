@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from build_models.evaluate import GATE_MEASURE, SetQuality
+from build_models.quality.evaluate import GATE_MEASURE, SetQuality
 
 
 def worst(qualities: Sequence[SetQuality]) -> SetQuality:

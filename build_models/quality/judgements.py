@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from build_models.docstrings import Docstring, default_roots, iter_docstrings
 from build_models.errors import EvaluationError
+from build_models.quality.docstrings import Docstring, default_roots, iter_docstrings
 
 KNOWN_ITEM = "docstrings"
 

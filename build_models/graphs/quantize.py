@@ -6,7 +6,7 @@ import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from build_models.errors import GraphError
-from build_models.graph import constant_matmuls, operator_counts, optimize
+from build_models.graphs.optimize import constant_matmuls, operator_counts, optimize
 from build_models.recipes import Recipe
 from worker.session import INTEGER_KERNELS
 

@@ -1,0 +1,1 @@
+"""Graphs: optimized, quantized and repaired, and counted operator by operator."""

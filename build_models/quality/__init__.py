@@ -1,0 +1,1 @@
+"""Quality and speed of a candidate: evaluation sets, exact search, the gate, and time on one core."""
