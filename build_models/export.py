@@ -5,7 +5,9 @@ length and nothing else: no padding, so no attention mask.
 """
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,24 +49,13 @@ class TorchModel:
     """
 
     def __init__(self, source: SourceModel) -> None:
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
         self._source = source
-        try:
-            model, loading = transformers.AutoModel.from_pretrained(
-                source.folder,
-                attn_implementation="eager",
-                dtype=torch.float32,
-                local_files_only=True,
-                output_loading_info=True,
+        model, missing = load_transformer(transformers.AutoModel, source.folder)
+        missing = [key for key in missing if not key.startswith(_UNUSED_WEIGHTS)]
+        if missing:
+            raise SourceError(
+                f"the weights in {source.folder} lack {len(missing)} tensors, such as {missing[0]}"
             )
-        except Exception as error:  # the library raises whatever its readers raise
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise SourceError(f"cannot read the model in {source.folder}: {reason}") from error
-        missing = [key for key in loading["missing_keys"] if not key.startswith(_UNUSED_WEIGHTS)]
-        if missing or loading["mismatched_keys"]:
-            wrong = sorted(missing) + sorted(map(str, loading["mismatched_keys"]))
-            raise SourceError(f"the weights in {source.folder} lack {len(wrong)} tensors, such as {wrong[0]}")
         self._model = model.eval().requires_grad_(requires_grad=False)
         self.dim = int(model.config.hidden_size)
         self.vocabulary = int(model.config.vocab_size)
@@ -96,25 +87,72 @@ class TorchModel:
             ExportError: The exporter failed.
         """
         graph = _MaskFree(self._model, self._source.pooling, normalize=self._source.normalize)
-        graph.eval()  # the exporter brings all modules to the outermost one's mode: dropout would wake up
-        example = torch.arange(2 * 17, dtype=torch.int64).reshape(2, 17) % self.vocabulary
-        try:
-            with warnings.catch_warnings(), torch.inference_mode(mode=False), torch.no_grad():
-                for category, message in _EXPORT_WARNINGS:
-                    warnings.filterwarnings("ignore", message=message, category=category)
-                torch.onnx.export(
-                    graph,
-                    (example,),
-                    str(path),
-                    dynamo=False,
-                    opset_version=OPSET,
-                    input_names=[INPUT],
-                    output_names=[OUTPUT],
-                    dynamic_axes={INPUT: {0: "batch", 1: "tokens"}, OUTPUT: {0: "batch"}},
-                )
-        except Exception as error:  # the exporter raises whatever its passes raise
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ExportError(f"torch could not export {self._source.name}: {reason}") from error
+        write_graph(graph, path, OUTPUT, ("batch",), self._source.name, self.vocabulary)
+
+
+def load_transformer(kind: Any, folder: Path, **settings: Any) -> tuple[Any, list[str]]:
+    """Returns a model of a folder in FP32, and the names of the tensors that its weights lack.
+
+    Args:
+        kind: A class of transformers with `from_pretrained`.
+        folder: Where config and weights lie.
+        settings: Entries of the config that are overruled.
+
+    Raises:
+        SourceError: Config or weights cannot be read.
+    """
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        model, loading = kind.from_pretrained(
+            folder,
+            attn_implementation="eager",
+            dtype=torch.float32,
+            local_files_only=True,
+            output_loading_info=True,
+            **settings,
+        )
+    except Exception as error:  # the library raises whatever its readers raise
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise SourceError(f"cannot read the model in {folder}: {reason}") from error
+    return model, sorted(loading["missing_keys"]) + sorted(map(str, loading["mismatched_keys"]))
+
+
+def write_graph(
+    graph: torch.nn.Module, path: Path, output: str, axes: Sequence[str], name: str, vocabulary: int
+) -> None:
+    """Writes the graph of a module that reads `input_ids [batch, tokens] int64`.
+
+    Args:
+        graph: The module; brought to evaluation mode.
+        path: The file to write.
+        output: Name of what it returns.
+        axes: Names of the leading axes of the output, those whose length varies.
+        name: Of the model, for messages.
+        vocabulary: How many token ids there are.
+
+    Raises:
+        ExportError: The exporter failed.
+    """
+    graph.eval()  # the exporter brings all modules to the outermost one's mode: dropout would wake up
+    example = torch.arange(2 * 17, dtype=torch.int64).reshape(2, 17) % vocabulary
+    try:
+        with warnings.catch_warnings(), torch.inference_mode(mode=False), torch.no_grad():
+            for category, message in _EXPORT_WARNINGS:
+                warnings.filterwarnings("ignore", message=message, category=category)
+            torch.onnx.export(
+                graph,
+                (example,),
+                str(path),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[output],
+                dynamic_axes={INPUT: {0: "batch", 1: "tokens"}, output: dict(enumerate(axes))},
+            )
+    except Exception as error:  # the exporter raises whatever its passes raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ExportError(f"torch could not export {name}: {reason}") from error
 
 
 class _MaskFree(torch.nn.Module):
