@@ -1,6 +1,6 @@
 """Proof that the exported graph computes what the torch model computes, on texts of several shapes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from build_models.errors import ExportError
-from worker.session import Session
 
 # Both sides sum in float32 in another order: the rounding of six layers is near 1e-6 of the largest
 # component. A wrong position, mask or pooling moves a vector by more than 1e-3 of it.
@@ -24,6 +23,14 @@ class Reference(Protocol):
 
     def reference(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns the vectors of padded texts."""
+        ...
+
+
+class Runner(Protocol):
+    """What runs the graph."""
+
+    def embed(self, texts: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """Returns the vectors of texts without padding."""
         ...
 
 
@@ -55,7 +62,7 @@ def shapes(max_tokens: int) -> tuple[tuple[int, int], ...]:
     return tuple(dict.fromkeys((texts, min(tokens, max_tokens)) for texts, tokens in wanted))
 
 
-def check_parity(model: Reference, session: Session, max_tokens: int) -> tuple[ShapeParity, ...]:
+def check_parity(model: Reference, session: Runner, max_tokens: int) -> tuple[ShapeParity, ...]:
     """Compares the graph in a session with the model, on every shape and on one padded batch.
 
     Raises:
@@ -80,7 +87,7 @@ def _batches(max_tokens: int) -> Iterator[list[int]]:
     yield [min(length, max_tokens) for length in (3, 17, 9, 5)]
 
 
-def _compare(model: Reference, session: Session, lengths: list[int]) -> ShapeParity:
+def _compare(model: Reference, session: Runner, lengths: list[int]) -> ShapeParity:
     shape = (len(lengths), max(lengths))
     random = np.random.default_rng([_SEED, *shape])
     ids = random.integers(0, model.vocabulary - 1, shape, dtype=np.int64)

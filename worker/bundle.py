@@ -7,7 +7,7 @@ fingerprint have one owner. A bundle without a manifest is not a bundle: the man
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -64,6 +64,7 @@ class Manifest:
         speed: Summary of the measured speed, name to value.
         versions: Package name to version, of the tools that built the bundle.
         task: What the model computes.
+        labels: Of a tagger, what each place of a token's logits stands for; empty for other tasks.
         schema_version: Version of this layout.
     """
 
@@ -84,6 +85,7 @@ class Manifest:
     speed: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     task: Task = Task.EMBEDDING
+    labels: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -128,13 +130,15 @@ def fingerprint(
     query_prompt: str,
     document_prompt: str,
     recipe: Mapping[str, Any],
+    labels: Sequence[str] = (),
 ) -> str:
-    """Returns the hex sha256 that names a model's vectors.
+    """Returns the hex sha256 that names a model's vectors, or its tags.
 
     Two bundles share it only if every text gets the same vector from both: it covers graph and weights
-    (`model.onnx`), tokenizer, pooling, prompts, cut and recipe, and leaves out names, reports and figures.
+    (`model.onnx`), tokenizer, pooling, prompts, cut, recipe and a tagger's labels, and leaves out names,
+    reports and figures.
     """
-    identity = {
+    identity: dict[str, Any] = {
         "files": {
             name: digest for name, digest in files.items() if name not in (REPORT_JSON, REPORT_MARKDOWN)
         },
@@ -146,6 +150,8 @@ def fingerprint(
         "document_prompt": document_prompt,
         "recipe": dict(recipe),
     }
+    if labels:  # left out where there are none: the fingerprints of vectors stay what they were
+        identity["labels"] = list(labels)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
@@ -211,6 +217,7 @@ def _read_manifest(path: Path) -> Manifest:
         raw["pooling"] = Pooling(raw["pooling"])
         raw["task"] = Task(raw["task"])
         raw["cpu_flags"] = tuple(raw["cpu_flags"])
+        raw["labels"] = tuple(raw.get("labels", ()))  # absent in manifests from before taggers
         return Manifest(**raw)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(

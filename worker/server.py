@@ -18,9 +18,9 @@ from grpc_reflection.v1alpha import reflection
 
 from embedpool.v1 import embedding_service_pb2 as pb
 from embedpool.v1 import embedding_service_pb2_grpc
-from worker.bundle import read_bundle
+from worker.bundle import Bundle, Task, read_bundle
 from worker.config import ServeConfig
-from worker.errors import ListenError
+from worker.errors import BundleError, ListenError
 from worker.intake import Intake
 from worker.listen import UNIX, check_free, is_local
 from worker.pool import Pool
@@ -51,11 +51,12 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
         Whether all accepted work was answered.
 
     Raises:
-        BundleError: The bundle cannot be read or is damaged.
+        BundleError: The bundle cannot be read or is damaged, or computes no vectors.
         ListenError: The address cannot be listened on.
         ModelError: A process could not load the model.
     """
     bundle = read_bundle(config.bundle)
+    _check_task(bundle)
     intake = Intake(Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens), config.limits)
     stop = _stop_event(config.stop_on_stdin_close)
     server = grpc.aio.server(options=_options(config))
@@ -87,6 +88,15 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
         intake.close()
     _log.info("ended unanswered_rpcs=%d", cut)
     return cut == 0
+
+
+def _check_task(bundle: Bundle) -> None:
+    if bundle.manifest.task is not Task.EMBEDDING:
+        raise BundleError(
+            f"bundle {bundle.path} is built for the task {bundle.manifest.task}, the worker serves "
+            f"{Task.EMBEDDING}; build with --task {Task.EMBEDDING}, or run this one in process "
+            "(build_models.ner.tagger)"
+        )
 
 
 def _options(config: ServeConfig) -> list[tuple[str, int]]:

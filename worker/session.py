@@ -1,4 +1,4 @@
-"""One ONNX Runtime session on one thread: token ids to vectors.
+"""One ONNX Runtime session on one thread: token ids to vectors, or to the logits of a tagger.
 
 The only file that imports onnxruntime. Guarantees: the graph that runs is the graph in the file (no
 optimization at load, so what a build measured is what is served); texts share a tensor only
@@ -17,6 +17,7 @@ from worker.errors import ModelError
 
 INPUT = "input_ids"
 OUTPUT = "embedding"
+LOGITS = "logits"  # output of a tagger
 
 # Operators of ONNX Runtime's CPU provider that multiply integers.
 INTEGER_KERNELS = frozenset(
@@ -48,7 +49,7 @@ def session_options() -> ort.SessionOptions:
 
 
 class Session:
-    """Runs one model on the calling thread.
+    """Runs one model that computes vectors on the calling thread.
 
     Raises:
         ModelError: The graph cannot be loaded, or its input or output is not the bundle's.
@@ -57,19 +58,7 @@ class Session:
     def __init__(self, bundle: Bundle) -> None:
         self._max_group_tokens = bundle.manifest.max_group_tokens
         self._dim = bundle.manifest.dim
-        try:
-            self._session = ort.InferenceSession(
-                str(bundle.model), session_options(), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's errors share no public base class
-            raise ModelError(f"cannot load {bundle.model}: {error}") from error
-        inputs = [i.name for i in self._session.get_inputs()]
-        outputs = [o.name for o in self._session.get_outputs()]
-        if inputs != [INPUT] or outputs != [OUTPUT]:
-            raise ModelError(
-                f"{bundle.model} has inputs {inputs} and outputs {outputs}, "
-                f"wanted [{INPUT!r}] and [{OUTPUT!r}]; build the bundle again"
-            )
+        self._graph = _Graph(bundle, OUTPUT)
 
     def embed(self, texts: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         """Returns the vectors of texts: ids `[tokens]` each, result float32 `[texts, dim]` in their order.
@@ -86,16 +75,56 @@ class Session:
             step = max(1, self._max_group_tokens // max(1, length))
             for start in range(0, len(rows), step):
                 group = rows[start : start + step]
-                vectors[done : done + len(group)] = self._run(np.stack(group))
+                vectors[done : done + len(group)] = self._graph.run(np.stack(group))
                 done += len(group)
         return vectors
 
-    def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+
+class TokenSession:
+    """Runs one tagger on the calling thread, each text alone.
+
+    Raises:
+        ModelError: The graph cannot be loaded, or its input or output is not a tagger's.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._graph = _Graph(bundle, LOGITS)
+
+    def logits(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns the logits of one text: ids `[tokens]`, result float32 `[tokens, labels]`.
+
+        Raises:
+            ModelError: The model could not compute.
+        """
+        result: NDArray[np.float32] = self._graph.run(ids[None])[0]
+        return result
+
+
+class _Graph:
+    """A graph with one input and one output, loaded as it is."""
+
+    def __init__(self, bundle: Bundle, output: str) -> None:
+        self._output = output
         try:
-            (vectors,) = self._session.run([OUTPUT], {INPUT: ids})
+            self._session = ort.InferenceSession(
+                str(bundle.model), session_options(), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's errors share no public base class
+            raise ModelError(f"cannot load {bundle.model}: {error}") from error
+        inputs = [i.name for i in self._session.get_inputs()]
+        outputs = [o.name for o in self._session.get_outputs()]
+        if inputs != [INPUT] or outputs != [output]:
+            raise ModelError(
+                f"{bundle.model} has inputs {inputs} and outputs {outputs}, "
+                f"wanted [{INPUT!r}] and [{output!r}]; build the bundle again"
+            )
+
+    def run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        try:
+            (values,) = self._session.run([self._output], {INPUT: ids})
         except Exception as error:  # onnxruntime's errors share no public base class
             raise ModelError(
                 f"the model failed on {ids.shape[0]} × {ids.shape[1]} tokens: {error}"
             ) from error
-        result: NDArray[np.float32] = vectors
+        result: NDArray[np.float32] = values
         return result
