@@ -24,6 +24,7 @@ OWNERS = {
     "faiss": {"indexer/faiss_index.py"},
     "huggingface_hub": {"build_models/sources.py"},
     "ir_measures": {"build_models/quality/evaluate.py"},
+    "matplotlib": {"build_models/canvas.py", "build_models/plot.py"},
     "onnx": {
         "build_models/graphs/optimize.py",
         "build_models/graphs/migrate.py",
@@ -54,8 +55,27 @@ OWNERS = {
 
 # Packages that must not even be loaded by importing every module of a package.
 NOT_LOADED_BY = {
-    "worker": {"torch", "transformers", "onnx", "faiss", "pyarrow", "rich", "indexer", "build_models"},
-    "indexer": {"torch", "transformers", "onnx", "onnxruntime", "tokenizers", "worker", "build_models"},
+    "worker": {
+        "torch",
+        "transformers",
+        "onnx",
+        "faiss",
+        "pyarrow",
+        "rich",
+        "matplotlib",
+        "indexer",
+        "build_models",
+    },
+    "indexer": {
+        "torch",
+        "transformers",
+        "onnx",
+        "onnxruntime",
+        "tokenizers",
+        "matplotlib",
+        "worker",
+        "build_models",
+    },
 }
 
 FORBIDDEN_NAMES = ("utils", "util", "manager", "helpers", "misc", "common")
