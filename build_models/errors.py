@@ -30,3 +30,7 @@ class OutputError(BuildError):
 
 class GateError(BuildError):
     """Every recipe lost more quality than the gate allows; nothing servable was written."""
+
+
+class TrainingError(BuildError):
+    """A training run cannot go on, or not with what was found of it."""
