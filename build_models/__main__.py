@@ -11,13 +11,15 @@ from pathlib import Path
 
 import click
 
-from build_models.config import KNOWN_ITEM_DOCUMENTS, MIN_COSINE, MIN_RETENTION, BuildConfig
+from build_models.config import KNOWN_ITEM_DOCUMENTS, BuildConfig
 from build_models.errors import BuildError, GateError
+from build_models.quality.gate import Gate
 from build_models.recipes import RECIPES, parse_recipes
 from build_models.sources import DEFAULT_MODEL
 from worker.bundle import Pooling
 from worker.errors import WorkerError
 
+_GATE = Gate()
 _FAILED = 1
 _GATE_NOT_MET = 3
 _INTERRUPTED = 130  # what shells report of a program ended by Ctrl-C
@@ -64,12 +66,23 @@ def main() -> None:
 @click.option("--eval-queries", default=0, help="Queries of each set at most; 0: all.")
 @click.option(
     "--min-retention",
-    default=MIN_RETENTION,
-    help="Share of FP32's nDCG@10 that must be kept on every set, 0 to 1; below it nothing is written.",
+    default=_GATE.min_retention,
+    help="Share of FP32's nDCG@10 that must be kept on every set, 0 to 1; also where FP32's documents meet "
+    "the served model's queries, and the reverse. Below it nothing is written.",
+)
+@click.option(
+    "--min-bound",
+    default=_GATE.min_bound,
+    help="Lower 95 % bound of that share on every set (paired bootstrap over queries), 0 to 1; 0: off.",
+)
+@click.option(
+    "--min-overlap",
+    default=_GATE.min_overlap,
+    help="Share of a query's ten best that are FP32's ten best too, mean over every set, 0 to 1; 0: off.",
 )
 @click.option(
     "--min-cosine",
-    default=MIN_COSINE,
+    default=_GATE.min_cosine,
     help="Least mean cosine between served and FP32 vectors of documents, 0 to 1.",
 )
 @click.option(
@@ -92,6 +105,8 @@ def build(
     eval_documents: int,
     eval_queries: int,
     min_retention: float,
+    min_bound: float,
+    min_overlap: float,
     min_cosine: float,
     pooling: str | None,
     normalize: bool | None,
@@ -107,8 +122,7 @@ def build(
             eval_data=eval_data,
             eval_documents=eval_documents,
             eval_queries=eval_queries,
-            min_retention=min_retention,
-            min_cosine=min_cosine,
+            gate=Gate(min_retention, min_bound, min_cosine, min_overlap),
             pooling=Pooling(pooling) if pooling else None,
             normalize=normalize,
             max_tokens=max_tokens,

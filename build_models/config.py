@@ -1,15 +1,13 @@
 """Every setting of a build."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from build_models.errors import BuildError
+from build_models.quality.gate import Gate
 from build_models.recipes import Recipe
 from worker.bundle import Pooling
 
-MIN_RETENTION = 0.99
-# INT8 of sound models measures .99 and more; one that lost its vectors may still rank a small set by luck.
-MIN_COSINE = 0.95
 # Of the known-item set: a default build ends in about a minute on two cores, and the standard deviation of
 # the retention over such samples is .005 (all-MiniLM-L6-v2, int8-dynamic), half of what the gate allows.
 KNOWN_ITEM_DOCUMENTS = 1000
@@ -28,8 +26,7 @@ class BuildConfig:
         eval_data: Folders of evaluation sets; none for the known-item set.
         eval_documents: Documents of each set at most, those judged always kept; 0 for all.
         eval_queries: Queries of each set at most; 0 for all.
-        min_retention: Share of the FP32 model's nDCG@10 that must be kept on every set, 0 to 1.
-        min_cosine: Least mean cosine between served and FP32 vectors of the documents of every set, 0 to 1.
+        gate: How much of the FP32 model's quality must be kept on every set.
         pooling: Overrules the model's own; None keeps it.
         normalize: Overrules the model's own; None keeps it.
         max_tokens: Overrules the model's own limit, special tokens included; None keeps it.
@@ -42,17 +39,12 @@ class BuildConfig:
     eval_data: tuple[Path, ...] = ()
     eval_documents: int = 0
     eval_queries: int = 0
-    min_retention: float = MIN_RETENTION
-    min_cosine: float = MIN_COSINE
+    gate: Gate = field(default_factory=Gate)
     pooling: Pooling | None = None
     normalize: bool | None = None
     max_tokens: int | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_retention <= 1:
-            raise BuildError(f"min-retention is {self.min_retention}, wanted a share from 0 to 1")
-        if not 0 <= self.min_cosine <= 1:
-            raise BuildError(f"min-cosine is {self.min_cosine}, wanted a cosine from 0 to 1")
         if min(self.eval_documents, self.eval_queries) < 0:
             raise BuildError("eval-documents and eval-queries count what is kept: give 0 for all, or more")

@@ -17,8 +17,9 @@ from build_models.graphs.optimize import check_operators, operator_counts, optim
 from build_models.output import check_output, publish, workspace
 from build_models.parity import ShapeParity, check_parity
 from build_models.progress import say
-from build_models.quality.encode import encoder
-from build_models.quality.evaluate import SetQuality, Vectors, compare
+from build_models.quality.encode import Vectors, encoder
+from build_models.quality.evaluate import Reference, compare, make_reference
+from build_models.quality.figures import SetQuality
 from build_models.quality.gate import refusal
 from build_models.quality.judgements import EvalSet, known_item_set, read_eval_set, sample
 from build_models.quality.speed import allow_groups, cpu_flags, time_runs
@@ -74,11 +75,12 @@ def build(config: BuildConfig) -> Built:
     sets = _read_sets(config)
     with workspace(config.out, _SPACE_FACTOR * source.weight_bytes) as folder:
         exported = _export(source, folder)
-        vectors = _encode(exported.reference, sets)
+        found = _encode(exported.reference, sets)
+        references = [make_reference(data, vectors) for data, vectors in zip(sets, found, strict=True)]
         reports: list[CandidateReport] = []
         for recipe in config.recipes:
             candidate = _candidate(exported, recipe, folder)
-            measured = _measure(config, exported, candidate, sets, vectors)
+            measured = _measure(config, exported, candidate, references)
             reports.append(measured)
             report = _report(config, exported, reports)
             if measured.refusal is None:
@@ -140,30 +142,24 @@ def _calibration(reference: Bundle) -> list[NDArray[np.int64]]:
 
 
 def _encode(candidate: Candidate, sets: Sequence[EvalSet]) -> list[Vectors]:
-    name = candidate.recipe.name
     with encoder(candidate.bundle) as texts:
-        return [
-            Vectors(
-                documents=texts.documents(list(data.documents.values()), f"{name}: documents of {data.name}"),
-                queries=texts.queries(list(data.queries.values()), f"{name}: queries of {data.name}"),
-            )
-            for data in sets
-        ]
+        return [texts.eval_set(data, candidate.recipe.name) for data in sets]
 
 
 def _measure(
     config: BuildConfig,
     exported: _Exported,
     candidate: Candidate,
-    sets: Sequence[EvalSet],
-    reference: Sequence[Vectors],
+    references: Sequence[Reference],
 ) -> CandidateReport:
+    sets = [reference.data for reference in references]
     short = [text for data in sets for text in data.queries.values()]
     candidate, group_cosine = allow_groups(candidate, short)
     # The FP32 recipe is the reference itself: encoding again would compare a run with itself.
-    found = _encode(candidate, sets) if candidate.recipe.quantized else reference
+    quantized = candidate.recipe.quantized
+    found = _encode(candidate, sets) if quantized else [reference.vectors for reference in references]
     qualities: tuple[SetQuality, ...] = tuple(
-        compare(data, wanted, got) for data, wanted, got in zip(sets, reference, found, strict=True)
+        compare(reference, vectors) for reference, vectors in zip(references, found, strict=True)
     )
     milliseconds = time_runs({"fp32": exported.reference, "served": candidate}, exported.vocabulary)
     return CandidateReport(
@@ -174,7 +170,7 @@ def _measure(
         group_cosine=group_cosine,
         milliseconds=milliseconds["served"],
         qualities=qualities,
-        refusal=refusal(qualities, config.min_retention, config.min_cosine),
+        refusal=refusal(qualities, config.gate),
     )
 
 
@@ -194,8 +190,7 @@ def _report(config: BuildConfig, exported: _Exported, candidates: Sequence[Candi
     return Report(
         reference_bytes=exported.reference.model_bytes,
         parity=exported.parity,
-        min_retention=config.min_retention,
-        min_cosine=config.min_cosine,
+        gate=config.gate,
         candidates=tuple(candidates),
     )
 
@@ -215,5 +210,5 @@ def _refuse(config: BuildConfig, report: Report) -> GateError:
     report.write(kept)
     return GateError(
         f"nothing was written to {config.out}: {report.candidates[-1].refusal}; see {kept}, "
-        "try other --recipes, or accept less with --min-retention"
+        "try other --recipes, or accept less with the option named"
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from build_models.parity import ShapeParity
-from build_models.quality.evaluate import GATE_MEASURE, Cosines, SetQuality
-from build_models.quality.gate import worst
+from build_models.quality.figures import GATE_MEASURE, Cosines, SetQuality
+from build_models.quality.gate import Gate
 from worker.bundle import REPORT_JSON, REPORT_MARKDOWN, Manifest
 
 _PACKAGES = ("embedpool", "numpy", "onnx", "onnxruntime", "tokenizers", "torch", "transformers")
@@ -50,15 +50,13 @@ class Report:
     Attributes:
         reference_bytes: Size of the FP32 graph with weights.
         parity: The FP32 graph beside torch.
-        min_retention: The gate: share of FP32's nDCG@10 to keep.
-        min_cosine: The gate: least mean cosine of documents with FP32's.
+        gate: What every candidate had to keep.
         candidates: In the order they were tried; the last is the one written, if it was not refused.
     """
 
     reference_bytes: int
     parity: tuple[ShapeParity, ...]
-    min_retention: float
-    min_cosine: float
+    gate: Gate
     candidates: tuple[CandidateReport, ...]
 
     def write(self, folder: Path) -> None:
@@ -95,7 +93,8 @@ class Report:
                 lines.append(_row(f"{quality.name} {measure}", wanted, quality.candidate[measure], 4))
         lines += ["", *_agreement(candidate.qualities), ""]
         lines += [
-            f"Gate on every set: {self.min_retention} of FP32's {GATE_MEASURE}, cosine {self.min_cosine}.",
+            f"Gate on every set: {self.gate.min_retention} of FP32's {GATE_MEASURE}, its lower 95 % bound",
+            f"{self.gate.min_bound}, overlap@10 {self.gate.min_overlap}, cosine {self.gate.min_cosine}.",
             f"Least cosine of a text alone and beside others of its length: {candidate.group_cosine:.6f}.",
             f"Tokens of a shared run: {candidate.manifest.max_group_tokens}.",
             "",
@@ -108,7 +107,11 @@ class Report:
 
 def quality_summary(qualities: tuple[SetQuality, ...]) -> dict[str, float]:
     """Returns the gate's figures for the manifest, name to value."""
-    summary = {"retention": worst(qualities).retention}
+    summary = {
+        "retention": min(quality.retention for quality in qualities),
+        "bound": min(quality.bound for quality in qualities),
+        "overlap@10": min(quality.overlap for quality in qualities),
+    }
     for quality in qualities:
         summary |= {f"{quality.name}/fp32/{measure}": value for measure, value in quality.reference.items()}
         summary |= {f"{quality.name}/{measure}": value for measure, value in quality.candidate.items()}

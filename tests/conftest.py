@@ -16,6 +16,7 @@ import pytest
 
 from build_models.config import BuildConfig
 from build_models.quality.docstrings import Docstring, iter_docstrings
+from build_models.quality.gate import Gate
 from build_models.recipes import parse_recipes
 from worker.bundle import Pooling
 
@@ -23,6 +24,54 @@ TINY_DIM = 32
 TINY_TOKENS = 128
 _VOCABULARY = 2000
 _SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+
+# The tokenizer that an architecture's models have; bytes where none is named.
+_WORDPIECE = frozenset({"bert", "distilbert", "electra", "ernie", "nomic_bert"})
+_UNIGRAM = frozenset({"xlm-roberta", "camembert", "albert", "deberta-v2", "gte", "t5", "mt5", "gemma3_text"})
+_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})  # positions start there
+# The models below have norms of one and biases of zero, as they are before any training, and are left so:
+# what other tests measure of them is known.
+_UNTRAINED = frozenset({"bert", "distilbert", *_AFTER_PADDING})
+_TINY_SIZES: dict[str, Any] = {
+    "hidden_size": TINY_DIM,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    # Larger than the usual .02, so that attention is not almost uniform and mistakes in it show.
+    "initializer_range": 0.2,
+}
+_T5_SIZES = {"d_model": TINY_DIM, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+_DISENTANGLED = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0}
+# As in the models that people use, but small: windows are far shorter than the texts.
+_SIZES: dict[str, dict[str, Any]] = {
+    "distilbert": {"dim": TINY_DIM, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+    "electra": _TINY_SIZES | {"embedding_size": 16},
+    "albert": _TINY_SIZES | {"embedding_size": 16},
+    "modernbert": _TINY_SIZES | {"local_attention": 16, "global_attn_every_n_layers": 2},
+    "gte": _TINY_SIZES,
+    "eurobert": _TINY_SIZES | {"num_key_value_heads": 2},
+    "deberta": _TINY_SIZES | _DISENTANGLED | {"position_biased_input": False},
+    "deberta-v2": _TINY_SIZES
+    | _DISENTANGLED
+    | {
+        "position_biased_input": False,
+        "position_buckets": 16,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+    },
+    "t5": _T5_SIZES | {"feed_forward_proj": "relu"},
+    "mt5": _T5_SIZES | {"feed_forward_proj": "gated-gelu"},
+    "qwen3": _TINY_SIZES | {"num_key_value_heads": 2, "head_dim": 8},
+    "gemma3_text": _TINY_SIZES
+    | {
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "sliding_window": 16,
+        "sliding_window_pattern": 2,
+        "use_bidirectional_attention": True,
+    },
+}
 
 # Ids 0 to 4 of a vocabulary: of BERT's kind, and of RoBERTa's (where padding is not 0).
 _BERT_SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -43,6 +92,7 @@ class MakeModel(Protocol):
         positions: int = TINY_TOKENS,
         prompts: dict[str, str] | None = None,
         seed: int = 0,
+        **sizes: Any,
     ) -> Path:
         """Returns `folder`, with config, weights and tokenizer in it."""
         ...
@@ -64,8 +114,8 @@ def tokenizer_files(
     made: dict[str, Path] = {}
 
     def folder_for(architecture: str) -> Path:
-        kind = "wordpiece" if architecture in ("bert", "distilbert") else "bytes"
-        kind = "unigram" if architecture in ("xlm-roberta", "camembert") else kind
+        kind = "wordpiece" if architecture in _WORDPIECE else "bytes"
+        kind = "unigram" if architecture in _UNIGRAM else kind
         if kind not in made:
             made[kind] = tmp_path_factory.mktemp(f"tokenizer-{kind}")
             _train_tokenizer(kind, [docstring.text for docstring in some_docstrings], made[kind])
@@ -78,7 +128,8 @@ def tokenizer_files(
 def make_model(tokenizer_files: Callable[[str], Path]) -> MakeModel:
     """Writes the folder of a small random model in sentence-transformers form.
 
-    `pooling=None` leaves out all that sentence-transformers adds: a plain Hugging Face folder.
+    `pooling=None` leaves out all that sentence-transformers adds: a plain Hugging Face folder. Further
+    arguments go into the transformer's config.
     """
 
     def make(
@@ -91,9 +142,10 @@ def make_model(tokenizer_files: Callable[[str], Path]) -> MakeModel:
         positions: int = TINY_TOKENS,
         prompts: dict[str, str] | None = None,
         seed: int = 0,
+        **sizes: Any,
     ) -> Path:
         shutil.copytree(tokenizer_files(architecture), folder, dirs_exist_ok=True)
-        _write_weights(folder, architecture, positions, seed)
+        _write_weights(folder, architecture, positions, seed, sizes)
         if pooling is not None:
             _write_modules(folder, pooling, normalize=normalize)
             _write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_tokens})
@@ -163,7 +215,7 @@ def _build(model: Path, recipe: str, eval_data: Path, out: Path) -> Path:
             out=out,
             recipes=parse_recipes(recipe),
             eval_data=(eval_data,),
-            min_retention=0.5,  # random weights round worse than trained ones
+            gate=Gate(min_retention=0.5, min_bound=0),  # random weights round worse than trained ones
         )
     )
     return out
@@ -225,32 +277,37 @@ def _words(texts: list[str]) -> list[str]:
     return sorted(counts, key=lambda word: (-counts[word], word))
 
 
-def _write_weights(folder: Path, architecture: str, positions: int, seed: int) -> None:
+def _write_weights(folder: Path, architecture: str, positions: int, seed: int, sizes: dict[str, Any]) -> None:
     import torch
     import transformers
 
-    offset = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}.get(architecture, 0)
-    sizes: dict[str, Any] = {
+    common = {
         "vocab_size": _VOCABULARY,
-        "max_position_embeddings": positions + offset,
-        "pad_token_id": 1 if offset else 0,
+        "max_position_embeddings": positions + (2 if architecture in _AFTER_PADDING else 0),
+        "pad_token_id": 0 if architecture in _WORDPIECE else 1,
     }
-    if architecture == "distilbert":
-        sizes |= {"dim": TINY_DIM, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
-    else:
-        sizes |= {
-            "hidden_size": TINY_DIM,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "intermediate_size": 64,
-            # Larger than the usual .02, so that attention is not almost uniform and mistakes in it show.
-            "initializer_range": 0.2,
-        }
-    config = transformers.AutoConfig.for_model(architecture, **sizes)
+    config = transformers.AutoConfig.for_model(
+        architecture, **common | _SIZES.get(architecture, _TINY_SIZES) | sizes
+    )
+    kind = getattr(
+        transformers, {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel"}.get(architecture, "AutoModel")
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = transformers.AutoModel.from_config(config)
+        model = kind(config) if kind is not transformers.AutoModel else kind.from_config(config)
+        if architecture not in _UNTRAINED:
+            _train_a_little(model)
     model.save_pretrained(folder)
+
+
+def _train_a_little(model: Any) -> None:
+    """Moves norms and biases away from one and zero, which would hide that one of them is left out."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
 
 
 def _write_modules(folder: Path, pooling: Pooling, *, normalize: bool) -> None:
@@ -270,6 +327,8 @@ def _write_modules(folder: Path, pooling: Pooling, *, normalize: bool) -> None:
         Pooling.CLS: "pooling_mode_cls_token",
         Pooling.MAX: "pooling_mode_max_tokens",
         Pooling.LAST: "pooling_mode_lasttoken",
+        Pooling.MEAN_SQRT_LENGTH: "pooling_mode_mean_sqrt_len_tokens",
+        Pooling.WEIGHTED_MEAN: "pooling_mode_weightedmean_tokens",
     }
     (folder / "1_Pooling").mkdir(exist_ok=True)
     _write_json(

@@ -39,6 +39,7 @@ OWNERS = {
     },
     "pyarrow": {"indexer/parquet.py", "indexer/unit_file.py", "build_models/quality/judgements.py"},
     "safetensors": set[str](),
+    "scipy": {"build_models/quality/bootstrap.py"},
     "tokenizers": {"worker/tokenizer.py", "build_models/candidates.py"},
     "torch": {"build_models/export.py"},
     "transformers": {"build_models/export.py"},

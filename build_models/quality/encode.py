@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.queues import Queue
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,29 @@ from worker.cpus import read_cpus
 from worker.session import Session
 from worker.tokenizer import Tokenizer
 
+if TYPE_CHECKING:  # it loads pyarrow, which no process that encodes needs
+    from build_models.quality.judgements import EvalSet
+
 _CHUNK_TEXTS = 16  # per message to a process: a second of work at most, so that progress moves
+
+_Encoded = tuple[NDArray[np.float32], NDArray[np.int64]]  # vectors `[texts, dim]`, tokens `[texts]`
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What one model makes of an evaluation set.
+
+    Attributes:
+        documents: float32 `[documents, dim]`.
+        queries: float32 `[queries, dim]`.
+        document_tokens: int64 `[documents]`, tokens that the model read, prompt and special ones included.
+        query_tokens: int64 `[queries]`.
+    """
+
+    documents: NDArray[np.float32]
+    queries: NDArray[np.float32]
+    document_tokens: NDArray[np.int64]
+    query_tokens: NDArray[np.int64]
 
 
 class Encoder:
@@ -34,28 +58,41 @@ class Encoder:
         self._manifest = bundle.manifest
         self._executor = executor
 
-    def documents(self, texts: Sequence[str], label: str) -> NDArray[np.float32]:
-        """Returns the vectors of documents, their prompt put in front: float32 `[texts, dim]`."""
+    def eval_set(self, data: "EvalSet", label: str) -> Vectors:
+        """Returns the vectors and lengths of all texts of a set, in its order."""
+        documents, document_tokens = self.documents(
+            list(data.documents.values()), f"{label}: documents of {data.name}"
+        )
+        queries, query_tokens = self.queries(list(data.queries.values()), f"{label}: queries of {data.name}")
+        return Vectors(documents, queries, document_tokens, query_tokens)
+
+    def documents(self, texts: Sequence[str], label: str) -> _Encoded:
+        """Returns the vectors of documents, their prompt put in front, and their tokens.
+
+        float32 `[texts, dim]` and int64 `[texts]`.
+        """
         return self._encode(texts, self._manifest.document_prompt, label)
 
-    def queries(self, texts: Sequence[str], label: str) -> NDArray[np.float32]:
-        """Returns the vectors of queries, their prompt put in front: float32 `[texts, dim]`."""
+    def queries(self, texts: Sequence[str], label: str) -> _Encoded:
+        """Returns the vectors of queries, their prompt put in front, and their tokens; see `documents`."""
         return self._encode(texts, self._manifest.query_prompt, label)
 
-    def _encode(self, texts: Sequence[str], prompt: str, label: str) -> NDArray[np.float32]:
+    def _encode(self, texts: Sequence[str], prompt: str, label: str) -> _Encoded:
         front = self._manifest.prompts[prompt] if prompt else ""
         prompted = [front + text for text in texts]
         vectors = np.empty((len(texts), self._manifest.dim), dtype=np.float32)
+        tokens = np.empty(len(texts), dtype=np.int64)
         starts = range(0, len(texts), _CHUNK_TEXTS)
         with progress(label, len(texts), "texts") as advance:
             futures = [
                 self._executor.submit(_embed, prompted[start : start + _CHUNK_TEXTS]) for start in starts
             ]
             for start, future in zip(starts, futures, strict=True):
-                part = _result(future)
+                part, lengths = _result(future)
                 vectors[start : start + len(part)] = part
+                tokens[start : start + len(part)] = lengths
                 advance(len(part))
-        return vectors
+        return vectors, tokens
 
 
 @contextmanager
@@ -77,7 +114,7 @@ def encoder(bundle: Bundle) -> Iterator[Encoder]:
         pins.join_thread()
 
 
-def _result(future: "Future[NDArray[np.float32]]") -> NDArray[np.float32]:
+def _result(future: "Future[_Encoded]") -> _Encoded:
     try:
         return future.result()
     except BrokenProcessPool as error:
@@ -112,5 +149,6 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _embed(texts: list[str]) -> NDArray[np.float32]:
-    return _session.embed([tokens.ids for tokens in _tokenizer.encode(texts)])
+def _embed(texts: list[str]) -> _Encoded:
+    ids = [tokens.ids for tokens in _tokenizer.encode(texts)]
+    return _session.embed(ids), np.array([len(text) for text in ids], dtype=np.int64)

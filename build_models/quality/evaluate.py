@@ -1,6 +1,9 @@
-"""How much of the FP32 model's quality a candidate keeps: exact search with both, vectors compared."""
+"""How much of the FP32 model's quality a candidate keeps: exact search with both, vectors compared.
 
-from collections.abc import Mapping, Sequence
+The FP32 half is computed once for each set (`make_reference`), and each candidate beside it (`compare`).
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import ir_measures
@@ -9,135 +12,130 @@ from ir_measures import R, nDCG
 from numpy.typing import NDArray
 
 from build_models.errors import EvaluationError
+from build_models.quality.bootstrap import retention_bound
+from build_models.quality.buckets import by_length, cosines, summarize
+from build_models.quality.encode import Vectors
+from build_models.quality.figures import GATE_MEASURE, Mixed, MixedQuality, SetQuality
 from build_models.quality.judgements import EvalSet
+from build_models.quality.search import overlap, search
 
-MEASURES = (nDCG @ 10, R @ 10, R @ 100)
-GATE_MEASURE = "nDCG@10"
+_NDCG = nDCG @ 10
+MEASURES = (_NDCG, R @ 10, R @ 100)
 _DEPTH = 100  # hits of a query: as deep as the deepest measure
 _OVERLAP_DEPTH = 10
-# Scores closer than this are a tie: float32 rounding of a dot product of unit vectors.
-_TIE = 1e-6
-_BLOCK_SCORES = 1 << 24  # scores held at once, to bound memory: 64 MiB, and twice that for their order
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """What one model makes of an evaluation set.
+class Reference:
+    """The FP32 model on one set: what each candidate is compared with; made by `make_reference`.
 
     Attributes:
-        documents: float32 `[documents, dim]`.
-        queries: float32 `[queries, dim]`.
+        data: The set.
+        vectors: The FP32 model's.
+        measures: Measure to value over all queries.
+        ndcg: float64 `[queries]`, nDCG@10 of each query.
+        last: float32 `[queries]`, score of each query's tenth hit.
     """
 
-    documents: NDArray[np.float32]
-    queries: NDArray[np.float32]
+    data: EvalSet
+    vectors: Vectors
+    measures: Mapping[str, float]
+    ndcg: NDArray[np.float64]
+    last: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Cosines:
-    """Cosines between two models' vectors of the same texts: mean, 1st percentile, least."""
-
-    mean: float
-    p1: float
-    min: float
-
-
-@dataclass(frozen=True)
-class SetQuality:
-    """A candidate beside the FP32 model on one set.
-
-    Attributes:
-        name: Name of the set.
-        documents: Count of documents.
-        queries: Count of judged queries.
-        reference: Measure to the FP32 model's value.
-        candidate: Measure to the candidate's value.
-        retention: Candidate's nDCG@10 over the FP32 model's.
-        overlap: Mean share of the candidate's ten best that are among the FP32 model's ten best.
-        document_cosines: Of the documents' vectors.
-        query_cosines: Of the queries' vectors.
-    """
-
-    name: str
-    documents: int
-    queries: int
-    reference: Mapping[str, float]
-    candidate: Mapping[str, float]
-    retention: float
-    overlap: float
-    document_cosines: Cosines
-    query_cosines: Cosines
-
-
-def compare(data: EvalSet, reference: Vectors, candidate: Vectors) -> SetQuality:
-    """Returns the quality of a candidate's vectors, searched by inner product as an index does.
+def make_reference(data: EvalSet, vectors: Vectors) -> Reference:
+    """Searches a set with the FP32 model's vectors.
 
     Raises:
-        EvaluationError: The FP32 model finds nothing, so that nothing can be kept or lost, or vectors are
-            not numbers.
+        EvaluationError: It finds nothing, so that nothing can be kept or lost, or vectors are not numbers.
     """
-    if not (np.isfinite(candidate.documents).all() and np.isfinite(candidate.queries).all()):
-        raise EvaluationError(
-            f"some vectors of {data.name} are not finite numbers; the model cannot be served"
-        )
-    wanted = _measure(data, reference)
-    found = _measure(data, candidate)
-    if wanted[GATE_MEASURE] == 0:
+    _check_finite(data, vectors)
+    rows, scores = search(vectors.queries, vectors.documents, _DEPTH)
+    measures, ndcg = _measure(data, rows, MEASURES)
+    if measures[GATE_MEASURE] == 0:
         raise EvaluationError(
             f"the FP32 model finds no relevant document of {data.name} in its ten best; "
             "give other --eval-data"
         )
+    return Reference(data, vectors, measures, ndcg, scores[:, :_OVERLAP_DEPTH][:, -1])
+
+
+def compare(reference: Reference, candidate: Vectors) -> SetQuality:
+    """Returns the quality of a candidate's vectors, searched by inner product as an index does.
+
+    Raises:
+        EvaluationError: Vectors are not numbers.
+    """
+    data, wanted = reference.data, reference.vectors
+    _check_finite(data, candidate)
+    rows, _ = search(candidate.queries, candidate.documents, _DEPTH)
+    measures, ndcg = _measure(data, rows, MEASURES)
+    shares = _shares(reference, rows)
+    query_cosines = cosines(wanted.queries, candidate.queries)
+    document_cosines = cosines(wanted.documents, candidate.documents)
     return SetQuality(
         name=data.name,
         documents=len(data.documents),
         queries=len(data.queries),
-        reference=wanted,
-        candidate=found,
-        retention=found[GATE_MEASURE] / wanted[GATE_MEASURE],
-        overlap=overlap(reference, candidate),
-        document_cosines=cosines(reference.documents, candidate.documents),
-        query_cosines=cosines(reference.queries, candidate.queries),
+        reference=reference.measures,
+        candidate=measures,
+        retention=measures[GATE_MEASURE] / reference.measures[GATE_MEASURE],
+        bound=retention_bound(reference.ndcg, ndcg),
+        overlap=float(shares.mean()),
+        mixed=tuple(_mix(reference, candidate, half) for half in Mixed),
+        document_cosines=summarize(document_cosines),
+        query_cosines=summarize(query_cosines),
+        buckets=by_length(
+            wanted.query_tokens,
+            reference.ndcg,
+            ndcg,
+            shares,
+            query_cosines,
+            wanted.document_tokens,
+            document_cosines,
+        ),
     )
 
 
-def search(vectors: Vectors, depth: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Returns rows and scores of the best documents of each query, best first: `[queries, depth]` each.
-
-    Equal scores keep the documents' order.
-    """
-    depth = min(depth, len(vectors.documents))
-    rows = np.empty((len(vectors.queries), depth), dtype=np.intp)
-    scores = np.empty(rows.shape, dtype=np.float32)
-    step = max(1, _BLOCK_SCORES // len(vectors.documents))
-    for start in range(0, len(rows), step):
-        block = vectors.queries[start : start + step] @ vectors.documents.T
-        best = np.argsort(-block, axis=1, kind="stable")[:, :depth]
-        rows[start : start + len(best)] = best
-        scores[start : start + len(best)] = np.take_along_axis(block, best, axis=1)
-    return rows, scores
+def _mix(reference: Reference, candidate: Vectors, half: Mixed) -> MixedQuality:
+    wanted = reference.vectors
+    if half is Mixed.FP32_DOCUMENTS:
+        rows, _ = search(candidate.queries, wanted.documents, _OVERLAP_DEPTH)
+    else:
+        rows, _ = search(wanted.queries, candidate.documents, _OVERLAP_DEPTH)
+    measures, _ = _measure(reference.data, rows, (_NDCG,))
+    ndcg = measures[GATE_MEASURE]
+    return MixedQuality(
+        half, ndcg, ndcg / reference.measures[GATE_MEASURE], float(_shares(reference, rows).mean())
+    )
 
 
-def overlap(reference: Vectors, candidate: Vectors) -> float:
-    """Returns the mean share of the candidate's ten best that the FP32 model ranks as high, ties allowed."""
-    rows, _ = search(candidate, _OVERLAP_DEPTH)
-    _, best = search(reference, _OVERLAP_DEPTH)
-    scores = np.einsum("qd,qkd->qk", reference.queries, reference.documents[rows])
-    return float((scores >= best[:, -1:] - _TIE).mean())
+def _shares(reference: Reference, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    vectors = reference.vectors
+    return overlap(vectors.queries, vectors.documents, rows[:, :_OVERLAP_DEPTH], reference.last)
 
 
-def cosines(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> Cosines:
-    """Returns the distribution of cosines between rows of two matrices `[rows, dim]`."""
-    norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(candidate, axis=1)
-    values = np.einsum("nd,nd->n", reference, candidate) / np.maximum(norms, np.finfo(np.float32).tiny)
-    return Cosines(float(values.mean()), float(np.percentile(values, 1)), float(values.min()))
+def _check_finite(data: EvalSet, vectors: Vectors) -> None:
+    if not (np.isfinite(vectors.documents).all() and np.isfinite(vectors.queries).all()):
+        raise EvaluationError(
+            f"some vectors of {data.name} are not finite numbers; the model cannot be served"
+        )
 
 
-def _measure(data: EvalSet, vectors: Vectors) -> dict[str, float]:
-    rows, scores = search(vectors, _DEPTH)
-    documents: Sequence[str] = list(data.documents)
+def _measure(
+    data: EvalSet, rows: NDArray[np.intp], measures: tuple[ir_measures.measures.Measure, ...]
+) -> tuple[dict[str, float], NDArray[np.float64]]:
+    """Returns each measure over all queries, and nDCG@10 of each query `[queries]`."""
+    names = np.array(list(data.documents), dtype=object)[rows].tolist()
+    # Points by rank: equal scores would be ordered anew, by id, where an index keeps the rows' order.
+    points = range(rows.shape[1], 0, -1)
     run = {
-        query: {documents[row]: float(score) for row, score in zip(hits, points, strict=True)}
-        for query, hits, points in zip(data.queries, rows, scores, strict=True)
+        query: dict(zip(hits, points, strict=True)) for query, hits in zip(data.queries, names, strict=True)
     }
-    values = ir_measures.calc_aggregate(MEASURES, data.judgements, run)
-    return {str(measure): float(values[measure]) for measure in MEASURES}
+    overall, single = ir_measures.calc(measures, data.judgements, run)
+    ndcg = {metric.query_id: metric.value for metric in single if metric.measure == _NDCG}
+    return (
+        {str(measure): float(overall[measure]) for measure in measures},
+        np.array([ndcg[query] for query in data.queries]),
+    )

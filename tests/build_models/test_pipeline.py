@@ -21,6 +21,7 @@ from build_models.config import BuildConfig
 from build_models.errors import BuildError, GateError, OutputError, SourceError
 from build_models.pipeline import build
 from build_models.quality.encode import encoder
+from build_models.quality.gate import Gate
 from build_models.quality.judgements import read_eval_set
 from build_models.quality.speed import group_cosine
 from build_models.recipes import RECIPES, parse_recipes
@@ -33,7 +34,7 @@ def _config(model: Path, out: Path, eval_data: Path, **other: Any) -> BuildConfi
     settings: dict[str, Any] = {
         "recipes": parse_recipes("int8-dynamic"),
         "eval_data": (eval_data,),
-        "min_retention": 0.5,
+        "gate": Gate(min_retention=0.5, min_bound=0),  # random weights round worse than trained ones
     }
     return BuildConfig(model=str(model), out=out, **settings | other)
 
@@ -152,8 +153,9 @@ def test_encoder_is_the_served_session(tiny_bundle: Path, some_docstrings: list[
     )
     texts = [docstring.text for docstring in some_docstrings[:50]]
     with encoder(Bundle(read.path, prompted)) as encode:
-        documents, queries = encode.documents(texts, "documents"), encode.queries(texts[:5], "queries")
+        (documents, _), (queries, tokens) = encode.documents(texts, "d"), encode.queries(texts[:5], "q")
     session, tokenizer = Session(read), Tokenizer(read.tokenizer, read.manifest.max_tokens)
+    assert tokens.tolist() == [len(t.ids) for t in tokenizer.encode([f"how to {text}" for text in texts[:5]])]
     for found, front in ((documents, "text "), (queries, "how to ")):
         ids = [tokens.ids for tokens in tokenizer.encode([front + text for text in texts[: len(found)]])]
         np.testing.assert_array_equal(found, session.embed(ids))
@@ -228,7 +230,7 @@ def test_next_recipe_after_the_gate(fragile_model: Path, fragile_data: Path, tmp
             tmp_path / "out",
             fragile_data,
             recipes=parse_recipes("int8-dynamic,fp32"),
-            min_retention=0.99,
+            gate=Gate(min_bound=0),
         )
     )
     assert built.manifest.recipe["name"] == "fp32"
@@ -239,7 +241,8 @@ def test_next_recipe_after_the_gate(fragile_model: Path, fragile_data: Path, tmp
 def test_migration_saves_a_fragile_model(fragile_model: Path, fragile_data: Path, tmp_path: Path) -> None:
     """Moving scales into the weights keeps a model that one scale a tensor destroys, on integers still."""
     recipes = parse_recipes("int8-dynamic,int8-migrated")
-    built = build(_config(fragile_model, tmp_path / "out", fragile_data, recipes=recipes, min_retention=0.9))
+    gate = Gate(min_retention=0.9, min_bound=0)
+    built = build(_config(fragile_model, tmp_path / "out", fragile_data, recipes=recipes, gate=gate))
     plain, migrated = (candidate.qualities[0] for candidate in built.report.candidates)
     assert (built.manifest.recipe["name"], built.manifest.max_group_tokens) == ("int8-migrated", 0)
     assert plain.document_cosines.mean < 0.5 < 0.99 < migrated.document_cosines.mean
@@ -259,7 +262,7 @@ def test_force_replaces_a_bundle(
     with pytest.raises(SourceError):
         build(_config(eval_data, out, eval_data, force=True))
     with pytest.raises(GateError, match="turn away from FP32's"):
-        build(_config(fragile_model, out, eval_data, force=True, min_retention=0))
+        build(_config(fragile_model, out, eval_data, force=True, gate=Gate(0, 0)))
     assert file_sha256(out / "manifest.json") == before
     built = build(_config(tiny_model_dir, out, eval_data, force=True))
     assert read_bundle(out).manifest.fingerprint == built.manifest.fingerprint != before
@@ -324,4 +327,4 @@ def test_command_line_errors(
 def test_config_is_checked() -> None:
     """A retention that is no share is refused wherever a configuration is made."""
     with pytest.raises(BuildError, match="min-retention"):
-        BuildConfig(model="m", out=Path("o"), recipes=parse_recipes("fp32"), min_retention=-0.1)
+        BuildConfig(model="m", out=Path("o"), recipes=parse_recipes("fp32"), gate=Gate(min_retention=-0.1))
