@@ -15,18 +15,24 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def check_output(out: Path, *, force: bool) -> None:
+def check_output(out: Path, *, force: bool, mark: str = MANIFEST, kind: str = "bundle") -> None:
     """Refuses a place that is taken, before any work is done.
 
+    Args:
+        out: The place.
+        force: Whether what is there may be replaced, if it is of the kind.
+        mark: Name of a file that every folder of the kind has.
+        kind: What is to be written, for messages.
+
     Raises:
-        OutputError: Something other than a bundle is there, or a bundle and `force` is not set.
+        OutputError: Something of another kind is there, or one of the kind and `force` is not set.
     """
     if not out.exists() and not out.is_symlink():
         return
-    if not (out / MANIFEST).is_file():
-        raise OutputError(f"{out} exists and is no bundle; give another --out or remove it yourself")
+    if not (out / mark).is_file():
+        raise OutputError(f"{out} exists and is no {kind}; give another --out or remove it yourself")
     if not force:
-        raise OutputError(f"{out} is a bundle already; give --force to replace it, or another --out")
+        raise OutputError(f"{out} is a {kind} already; give --force to replace it, or another --out")
 
 
 @contextmanager
@@ -70,7 +76,7 @@ def publish(folder: Path, out: Path) -> None:
             folder.rename(out)
         _sync_folder(out.absolute().parent)
     except OSError as error:
-        raise OutputError(f"cannot move the bundle to {out} ({error.strerror})") from error
+        raise OutputError(f"cannot move what was made to {out} ({error.strerror})") from error
 
 
 def _remove_left_over(parent: Path, prefix: str) -> None:
