@@ -4,7 +4,6 @@ torch is imported only once a command runs: the processes that encode texts impo
 `--help` should not wait for it.
 """
 
-import errno
 import signal
 import sys
 from pathlib import Path
@@ -12,16 +11,15 @@ from pathlib import Path
 import click
 
 from build_models.config import KNOWN_ITEM_DOCUMENTS, BuildConfig
-from build_models.errors import BuildError, GateError
+from build_models.errors import BuildError
+from build_models.exits import exits, fail
+from build_models.ner.command import finetune
 from build_models.quality.gate import Gate
 from build_models.recipes import RECIPES, parse_recipes
 from build_models.sources import DEFAULT_MODEL
 from worker.bundle import Pooling
-from worker.errors import WorkerError
 
 _GATE = Gate()
-_FAILED = 1
-_GATE_NOT_MET = 3
 _INTERRUPTED = 130  # what shells report of a program ended by Ctrl-C
 _TERMINATED = 143  # and by SIGTERM
 _RECIPES = "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
@@ -33,6 +31,9 @@ def main() -> None:
 
     Exit code: 0 done, 1 failed, 2 wrong usage, 3 quality gate not met.
     """
+
+
+main.add_command(finetune)
 
 
 @main.command()
@@ -136,24 +137,10 @@ def build(
 def _run(config: BuildConfig) -> None:
     from build_models.pipeline import build as run
 
-    try:
+    with exits(config.out):
         built = run(config)
-    except GateError as error:
-        _fail(str(error), _GATE_NOT_MET)
-    except (BuildError, WorkerError) as error:
-        _fail(str(error), _FAILED)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _fail(f"no space left where {config.out} is to be written; free some or give another --out", _FAILED)
-    else:
         click.echo(built.report.to_markdown())
         click.echo(f"{config.out}: {built.manifest.name}, fingerprint {built.manifest.fingerprint[:12]}")
-
-
-def _fail(message: str, code: int) -> None:
-    click.echo("error: " + " ".join(message.split()), err=True)
-    sys.exit(code)
 
 
 def run_command_line() -> None:
@@ -166,9 +153,9 @@ def run_command_line() -> None:
         error.show()
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        _fail(error.format_message(), error.exit_code)
+        fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; nothing was written", _INTERRUPTED)
+        fail("interrupted; nothing was written", _INTERRUPTED)
 
 
 if __name__ == "__main__":
