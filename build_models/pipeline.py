@@ -21,7 +21,13 @@ from build_models.quality.encode import Vectors, encoder
 from build_models.quality.evaluate import Reference, compare, make_reference
 from build_models.quality.figures import SetQuality
 from build_models.quality.gate import refusal
-from build_models.quality.judgements import EvalSet, known_item_set, read_eval_set, sample
+from build_models.quality.judgements import (
+    EvalSet,
+    check_size,
+    known_item_set,
+    read_eval_sets,
+    sample,
+)
 from build_models.quality.speed import allow_groups, cpu_flags, time_runs
 from build_models.recipes import FP32, Recipe
 from build_models.report import CandidateReport, Report, quality_summary, speed_summary, versions
@@ -93,8 +99,8 @@ def _read_sets(config: BuildConfig) -> list[EvalSet]:
     if not config.eval_data:
         sets = [known_item_set(config.eval_documents or KNOWN_ITEM_DOCUMENTS, SEED)]
     else:
-        sets = [read_eval_set(folder) for folder in config.eval_data]
-    return [sample(data, config.eval_documents, config.eval_queries, SEED) for data in sets]
+        sets = read_eval_sets(config.eval_data)
+    return [check_size(sample(data, config.eval_documents, config.eval_queries, SEED)) for data in sets]
 
 
 def _export(source: SourceModel, folder: Path) -> _Exported:

@@ -37,7 +37,7 @@ OWNERS = {
         "build_models/graphs/migrate.py",
         "build_models/graphs/quantize.py",
     },
-    "pyarrow": {"indexer/parquet.py", "indexer/unit_file.py", "build_models/quality/judgements.py"},
+    "pyarrow": {"indexer/parquet.py", "indexer/unit_file.py", "build_models/quality/tables.py"},
     "safetensors": set[str](),
     "scipy": {"build_models/quality/bootstrap.py"},
     "tokenizers": {"worker/tokenizer.py", "build_models/candidates.py"},

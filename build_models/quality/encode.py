@@ -26,7 +26,7 @@ from worker.cpus import read_cpus
 from worker.session import Session
 from worker.tokenizer import Tokenizer
 
-if TYPE_CHECKING:  # it loads pyarrow, which no process that encodes needs
+if TYPE_CHECKING:  # reading sets loads pyarrow, which no process that encodes needs
     from build_models.quality.judgements import EvalSet
 
 _CHUNK_TEXTS = 16  # per message to a process: a second of work at most, so that progress moves

@@ -62,7 +62,7 @@ def time_runs(candidates: Mapping[str, Candidate], vocabulary: int) -> dict[str,
     longest = min(candidate.bundle.manifest.max_tokens for candidate in candidates.values())
     chance = np.random.default_rng(0)
     result: dict[str, dict[int, float]] = {name: {} for name in sessions}
-    with _one_cpu():
+    with one_cpu():
         for length in sorted({min(length, longest) for length in _LENGTHS}):
             ids = chance.integers(0, vocabulary, length, dtype=np.int64)
             for name, seconds in _interleaved(sessions, ids).items():
@@ -94,7 +94,7 @@ def _interleaved(sessions: Mapping[str, Session], ids: NDArray[np.int64]) -> dic
 
 
 @contextmanager
-def _one_cpu() -> Iterator[None]:
+def one_cpu() -> Iterator[None]:
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
     try:

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from build_models.errors import EvaluationError
 from build_models.quality.docstrings import Docstring
-from build_models.quality.judgements import EvalSet, known_item_set, read_eval_set, sample
+from build_models.quality.judgements import (
+    EvalSet,
+    check_size,
+    known_item_set,
+    read_eval_set,
+    read_eval_sets,
+    sample,
+)
 
 
 @pytest.fixture
@@ -62,6 +69,138 @@ def test_missing_column(write_set: Callable[..., Path]) -> None:
     folder = write_set(corpus={"id": ["1"], "text": ["one"]})
     with pytest.raises(EvaluationError, match=r"corpus\.parquet has no column doc_id; it has id, text"):
         read_eval_set(folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "message"),
+    [
+        (
+            "qrels",
+            {"query_id": ["a"], "doc_id": ["1"], "relevance": ["1"]},
+            r"column relevance of .*qrels\.parquet is string, wanted whole numbers",
+        ),
+        (
+            "qrels",
+            {"query_id": ["a"], "doc_id": ["1"], "relevance": [0.5]},
+            "column relevance of .* is double, wanted whole numbers",
+        ),
+        (
+            "qrels",
+            {"query_id": ["a", "a"], "doc_id": ["1", "2"], "relevance": [1, None]},
+            "column relevance of .* is null in 1 of 2 rows, first in row 1, counted from 0",
+        ),
+        (
+            "qrels",
+            {"query_id": ["a", "a"], "doc_id": ["1", "1"], "relevance": [1, 2]},
+            "judges document 1 for query a as 1 and as 2",
+        ),
+        ("qrels", {"query_id": [], "doc_id": [], "relevance": []}, "column query_id of .* is null, wanted"),
+        (
+            "corpus",
+            {"doc_id": ["1"], "text": [7]},
+            r"column text of .*corpus\.parquet is int64, wanted text; convert it",
+        ),
+        ("corpus", {"doc_id": ["1"], "text": [["x"]]}, "column text of .* is list.*, wanted text"),
+        ("corpus", {"doc_id": ["1"], "text": [b"\xff"]}, "column text of .* is binary, wanted text"),
+        (
+            "corpus",
+            {"doc_id": ["1"], "title": [7], "text": ["x"]},
+            "column title of .* is int64, wanted text",
+        ),
+        (
+            "corpus",
+            {"doc_id": [1.5], "text": ["x"]},
+            "column doc_id of .* is double, wanted text or whole numbers",
+        ),
+        ("corpus", {"doc_id": ["1", None], "text": ["x", "y"]}, "column doc_id of .* is null in 1 of 2 rows"),
+        ("corpus", {"doc_id": ["1", "1"], "text": ["x", "y"]}, "has doc_id 1 more than once"),
+        ("queries", {"query_id": ["a", "a"], "text": ["x", "y"]}, "has query_id a more than once"),
+        ("queries", {"query_id": ["a"], "text": [None]}, "none of 1 queries has a relevant document among 2"),
+    ],
+)
+def test_wrong_columns(
+    table: str, columns: dict[str, list[Any]], message: str, write_set: Callable[..., Path]
+) -> None:
+    """Data that cannot mean what it should is refused by its file, its column and what is wrong there."""
+    with pytest.raises(EvaluationError, match=message):
+        read_eval_set(write_set(**{table: columns}))
+
+
+def test_empty_tables(write_set: Callable[..., Path]) -> None:
+    """Tables without a row judge nothing, and the message counts what was found."""
+    nothing = pa.array([], pa.string())
+    folder = write_set(corpus={"doc_id": nothing, "text": nothing})
+    with pytest.raises(EvaluationError, match="none of 2 queries has a relevant document among 0"):
+        read_eval_set(folder)
+
+
+def test_a_column_that_is_there_twice(write_set: Callable[..., Path]) -> None:
+    """Of two columns with one name none is guessed to be the right one."""
+    folder = write_set()
+    same = [pa.array(["1"]), pa.array(["2"]), pa.array(["x"])]
+    pq.write_table(pa.Table.from_arrays(same, names=["doc_id", "doc_id", "text"]), folder / "corpus.parquet")
+    with pytest.raises(EvaluationError, match=r"corpus\.parquet has the column doc_id twice"):
+        read_eval_set(folder)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_every_kind_of_text(kind: pa.DataType, write_set: Callable[..., Path]) -> None:
+    """Text is read however a library stores it."""
+    folder = write_set(corpus={"doc_id": pa.array(["1"]).cast(kind), "text": pa.array(["one"]).cast(kind)})
+    assert read_eval_set(folder).documents == {"1": "one"}
+
+
+def test_damage_anywhere_is_one_message(write_set: Callable[..., Path]) -> None:
+    """Whatever byte of a file is changed, the set is read or refused: nothing else is raised."""
+    folder = write_set()
+    good = (folder / "corpus.parquet").read_bytes()
+    refused = 0
+    for at in range(len(good)):
+        for value in (good[at] ^ 0x01, good[at] ^ 0x80):
+            (folder / "corpus.parquet").write_bytes(good[:at] + bytes([value]) + good[at + 1 :])
+            try:
+                read_eval_set(folder)
+            except EvaluationError as error:
+                refused += str(folder) in str(error)
+    assert refused > len(good) // 2
+
+
+def test_sets_of_one_name(write_set: Callable[..., Path], tmp_path: Path) -> None:
+    """Sets whose folders are called alike are told apart in every figure; one given twice is refused."""
+    source = write_set()
+    folders = [tmp_path / "first" / "dev", tmp_path / "second" / "dev", tmp_path / "third"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for file in source.glob("*.parquet"):
+            (folder / file.name).write_bytes(file.read_bytes())
+    assert [data.name for data in read_eval_sets(folders)] == ["first-dev", "second-dev", "third"]
+    with pytest.raises(EvaluationError, match="third is given twice"):
+        read_eval_sets([*folders, folders[2] / ".." / "third"])
+
+
+@pytest.mark.parametrize(
+    ("documents", "queries", "message"),
+    [
+        (19, 10, "evaluation set made has 19 documents, wanted 20 at least"),
+        (20, 9, "evaluation set made has 9 judged queries, wanted 10 at least"),
+        (20, 10, None),
+    ],
+)
+def test_too_small(documents: int, queries: int, message: str | None) -> None:
+    """A set too small to tell models apart is refused with what was found and wanted."""
+    data = EvalSet(
+        "made",
+        {f"d{n}": "" for n in range(documents)},
+        {f"q{n}": "" for n in range(queries)},
+        {f"q{n}": {"d0": 1} for n in range(queries)},
+    )
+    if message is None:
+        assert check_size(data) is data
+    else:
+        with pytest.raises(EvaluationError, match=message):
+            check_size(data)
 
 
 def test_missing_and_damaged_file(write_set: Callable[..., Path]) -> None:

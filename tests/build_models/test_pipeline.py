@@ -120,7 +120,7 @@ def test_same_input_same_fingerprint(
     tiny_model_dir: Path, tiny_bundle: Path, eval_data: Path, tmp_path: Path
 ) -> None:
     """Building again gives the same graph and the same fingerprint, wherever it is built."""
-    again = build(_config(tiny_model_dir, tmp_path / "again", eval_data, eval_queries=7)).manifest
+    again = build(_config(tiny_model_dir, tmp_path / "again", eval_data, eval_queries=12)).manifest
     first = read_bundle(tiny_bundle).manifest
     assert again.fingerprint == first.fingerprint
     assert again.files["model.onnx"] == first.files["model.onnx"]
@@ -199,8 +199,8 @@ def test_interrupted(
     names = [str(row) for row in range(20_000)]
     texts = [some_docstrings[row % 500].text for row in range(20_000)]
     pq.write_table(pa.table({"doc_id": names, "text": texts}), tmp_path / "corpus.parquet")
-    pq.write_table(pa.table({"query_id": ["q"], "text": ["x"]}), tmp_path / "queries.parquet")
-    judged = {"query_id": ["q"], "doc_id": ["0"], "relevance": [1]}
+    pq.write_table(pa.table({"query_id": names[:10], "text": ["x"] * 10}), tmp_path / "queries.parquet")
+    judged = {"query_id": names[:10], "doc_id": names[:10], "relevance": [1] * 10}
     pq.write_table(pa.table(judged), tmp_path / "qrels.parquet")
     command = [sys.executable, "-m", "build_models", "build", "--model", str(tiny_model_dir)]
     command += ["--out", str(tmp_path / "made" / "out"), "--eval-data", str(tmp_path)]
