@@ -95,6 +95,7 @@ def _interleaved(sessions: Mapping[str, Session], ids: NDArray[np.int64]) -> dic
 
 @contextmanager
 def one_cpu() -> Iterator[None]:
+    """Pins the calling thread to one of its CPUs, and lets it go where it might before afterwards."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
     try:
