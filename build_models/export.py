@@ -1,11 +1,12 @@
 """The model in torch: the reference that everything is compared with, and its export to ONNX.
 
-The only file that imports torch and transformers. The exported graph reads token ids of texts of one
-length and nothing else: no padding, so no attention mask.
+The only file that imports transformers; code that a model's folder brings along is never run. The exported
+graph reads token ids of texts of one length and nothing else: no padding, so no attention mask.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import transformers
 from numpy.typing import NDArray
 from torch.jit._trace import TracerWarning
 
+from build_models.architectures import ARCHITECTURES, Architecture
 from build_models.description import SourceModel
 from build_models.errors import ExportError, SourceError
-from worker.bundle import Pooling
+from build_models.heads import load_steps, masked_pool, pool
+from build_models.masks import layer_masks
 from worker.session import INPUT, OUTPUT
 from worker.tokenizer import Tokenizer
 
@@ -33,11 +36,14 @@ _TEXTS = (
 )
 # Parts of a checkpoint that no text vector depends on.
 _UNUSED_WEIGHTS = ("pooler.",)
+# Of everything that is read: nothing is fetched, and no code that a folder brings along is run.
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
 # What torch says of the tracing exporter; each was looked at, and parity is proven after every export.
 _EXPORT_WARNINGS = (
     (DeprecationWarning, r"You are using the legacy TorchScript-based ONNX export"),
     (DeprecationWarning, r"The feature will be removed"),
     (TracerWarning, r".*"),
+    (UserWarning, r"To copy construct from a tensor"),
 )
 
 
@@ -50,14 +56,16 @@ class TorchModel:
 
     def __init__(self, source: SourceModel) -> None:
         self._source = source
-        model, missing = load_transformer(transformers.AutoModel, source.folder)
+        self._architecture = ARCHITECTURES[source.architecture]
+        kind = getattr(transformers, self._architecture.loader)
+        model, missing = load_transformer(kind, source.folder)
         missing = [key for key in missing if not key.startswith(_UNUSED_WEIGHTS)]
         if missing:
             raise SourceError(
                 f"the weights in {source.folder} lack {len(missing)} tensors, such as {missing[0]}"
             )
         self._model = model.eval().requires_grad_(requires_grad=False)
-        self.dim = int(model.config.hidden_size)
+        self._steps, self.dim = load_steps(source.steps, int(model.config.hidden_size))
         self.vocabulary = int(model.config.vocab_size)
         self.padding_id = int(model.config.pad_token_id or 0)
 
@@ -74,10 +82,11 @@ class TorchModel:
         attention = torch.from_numpy(mask)
         with torch.inference_mode():
             hidden = self._model(input_ids=torch.from_numpy(ids), attention_mask=attention).last_hidden_state
-            pooled = _masked_pool(hidden, attention.unsqueeze(-1).to(hidden.dtype), self._source.pooling)
+            pooled = masked_pool(hidden, attention.unsqueeze(-1).to(hidden.dtype), self._source.pooling)
+            vectors = self._steps(pooled)
             if self._source.normalize:
-                pooled = torch.nn.functional.normalize(pooled, dim=-1)
-        result: NDArray[np.float32] = pooled.numpy()
+                vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        result: NDArray[np.float32] = vectors.numpy()
         return result
 
     def export(self, path: Path) -> None:
@@ -86,7 +95,7 @@ class TorchModel:
         Raises:
             ExportError: The exporter failed.
         """
-        graph = _MaskFree(self._model, self._source.pooling, normalize=self._source.normalize)
+        graph = _MaskFree(self._model, self._steps, self._source, self._architecture)
         write_graph(graph, path, OUTPUT, ("batch",), self._source.name, self.vocabulary)
 
 
@@ -108,8 +117,8 @@ def load_transformer(kind: Any, folder: Path, **settings: Any) -> tuple[Any, lis
             folder,
             attn_implementation="eager",
             dtype=torch.float32,
-            local_files_only=True,
             output_loading_info=True,
+            **_LOCAL,
             **settings,
         )
     except Exception as error:  # the library raises whatever its readers raise
@@ -137,7 +146,7 @@ def write_graph(
     graph.eval()  # the exporter brings all modules to the outermost one's mode: dropout would wake up
     example = torch.arange(2 * 17, dtype=torch.int64).reshape(2, 17) % vocabulary
     try:
-        with warnings.catch_warnings(), torch.inference_mode(mode=False), torch.no_grad():
+        with warnings.catch_warnings(), _no_dump(), torch.inference_mode(mode=False), torch.no_grad():
             for category, message in _EXPORT_WARNINGS:
                 warnings.filterwarnings("ignore", message=message, category=category)
             torch.onnx.export(
@@ -155,38 +164,50 @@ def write_graph(
         raise ExportError(f"torch could not export {name}: {reason}") from error
 
 
+@contextmanager
+def _no_dump() -> Iterator[None]:
+    """Keeps torch from printing the whole graph when an export fails; the error says which operator it was.
+
+    Its own switch does not work: the exporter asks whether the log is on without calling the function that
+    knows, takes that for a yes, and switches it on.
+    """
+    log = torch._C._jit_onnx_log  # noqa: SLF001  the only handle that there is
+    torch._C._jit_onnx_log = lambda *_: None  # noqa: SLF001
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = log  # noqa: SLF001
+
+
 class _MaskFree(torch.nn.Module):
     """The model as it is served: token ids alone in, the text's vector out."""
 
-    def __init__(self, model: torch.nn.Module, pooling: Pooling, *, normalize: bool) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        steps: torch.nn.Module,
+        source: SourceModel,
+        architecture: Architecture,
+    ) -> None:
         super().__init__()
         self._model = model
-        self._pooling = pooling
-        self._normalize = normalize
-        self._has_types = hasattr(model.embeddings, "token_type_embeddings")
+        self._steps = steps
+        self._pooling = source.pooling
+        self._normalize = source.normalize
+        self._masks_given = architecture.masks_given
+        embeddings = getattr(model, "embeddings", None)
+        self._has_types = getattr(embeddings, "token_type_embeddings", None) is not None
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        # Said outright, because the model would otherwise gather them from a buffer by position.
-        types = {"token_type_ids": torch.zeros_like(input_ids)} if self._has_types else {}
-        hidden = self._model(input_ids=input_ids, attention_mask=None, **types).last_hidden_state
-        if self._pooling is Pooling.MEAN:
-            pooled = hidden.mean(dim=1)
-        elif self._pooling is Pooling.MAX:
-            pooled = hidden.amax(dim=1)
-        else:
-            pooled = hidden[:, 0 if self._pooling is Pooling.CLS else -1]
-        return torch.nn.functional.normalize(pooled, dim=-1) if self._normalize else pooled
-
-
-def _masked_pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    if pooling is Pooling.MEAN:
-        return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
-    if pooling is Pooling.MAX:
-        return hidden.masked_fill(mask == 0, float("-inf")).amax(dim=1)
-    if pooling is Pooling.CLS:
-        return hidden[:, 0]
-    last = mask.squeeze(-1).sum(dim=1).long() - 1
-    return hidden[torch.arange(hidden.shape[0]), last]
+        given: dict[str, Any] = {"attention_mask": None}
+        if self._has_types:
+            # Said outright, because the model would otherwise gather them from a buffer by position.
+            given["token_type_ids"] = torch.zeros_like(input_ids)
+        if self._masks_given:
+            given = {"attention_mask": layer_masks(self._model.config, input_ids), "use_cache": False}
+        hidden = self._model(input_ids=input_ids, **given).last_hidden_state
+        vectors = self._steps(pool(hidden, self._pooling))
+        return torch.nn.functional.normalize(vectors, dim=-1) if self._normalize else vectors
 
 
 def check_tokenizer(source: SourceModel, path: Path) -> None:
@@ -195,7 +216,7 @@ def check_tokenizer(source: SourceModel, path: Path) -> None:
     Raises:
         ExportError: They give other ids to a text.
     """
-    own = transformers.AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
+    own = transformers.AutoTokenizer.from_pretrained(source.folder, **_LOCAL)
     served = Tokenizer(path, source.max_tokens)
     for text, tokens in zip(_TEXTS, served.encode(_TEXTS), strict=True):
         read = text.lower() if source.lowercase else text
@@ -214,7 +235,7 @@ def write_fast_tokenizer(folder: Path, target: Path) -> None:
         SourceError: There is no tokenizer, or none that converts.
     """
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **_LOCAL)
         tokenizer.backend_tokenizer.save(str(target))
     except Exception as error:  # the library raises whatever its readers raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

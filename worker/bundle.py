@@ -39,6 +39,8 @@ class Pooling(StrEnum):
     CLS = "cls"
     LAST = "last"
     MAX = "max"
+    MEAN_SQRT_LENGTH = "mean_sqrt_len_tokens"  # the sum over the square root of the count
+    WEIGHTED_MEAN = "weightedmean"  # each token weighs its position, counted from 1
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from build_models.architectures import ARCHITECTURES
 from build_models.candidates import Candidate, make_candidate, write_tokenizer
-from build_models.description import ARCHITECTURES, SourceModel, describe
+from build_models.description import SourceModel, describe
 from build_models.export import TorchModel, check_tokenizer
 from build_models.graphs.optimize import check_operators, constant_matmuls, operator_counts, optimize
 from build_models.parity import check_parity
@@ -30,19 +31,31 @@ _CASES = [(architecture, Pooling.MEAN, True) for architecture in ARCHITECTURES] 
     ("roberta", Pooling.CLS, False),
     ("xlm-roberta", Pooling.LAST, True),
     ("mpnet", Pooling.MAX, True),
+    ("t5", Pooling.MEAN_SQRT_LENGTH, False),
+    ("qwen3", Pooling.LAST, True),
+    ("gemma3_text", Pooling.WEIGHTED_MEAN, False),
 ]
 # One layer is six matrices: Q, K, V, the attention's output, and the two of the feed-forward part.
-_MATRICES = 2 * 6
+_MATRICES = dict.fromkeys(ARCHITECTURES, 2 * 6) | {
+    "electra": 2 * 6 + 1,  # from the embedding's size to the layers'
+    "albert": 2 * 6 + 1,  # the same, and the two layers share their weights
+    "modernbert": 2 * 4,  # Q, K and V are one, and so are the two that are multiplied with each other
+    # A gate beside the first matrix of the feed-forward part.
+    **dict.fromkeys(("nomic_bert", "gte", "eurobert", "mt5", "qwen3", "gemma3_text"), 2 * 7),
+}
 
 
 def _oracle(source: SourceModel, texts: list[str]) -> NDArray[np.float32]:
     import torch
-    from transformers import AutoModel, AutoTokenizer
+    import transformers
+    from transformers import AutoTokenizer
 
+    encoders = {"t5": transformers.T5EncoderModel, "mt5": transformers.MT5EncoderModel}
     tokenizer = AutoTokenizer.from_pretrained(source.folder)
     batch = tokenizer(texts, padding=True, truncation=True, max_length=source.max_tokens, return_tensors="pt")
     with torch.inference_mode():
-        hidden = AutoModel.from_pretrained(source.folder)(
+        model = encoders.get(source.architecture, transformers.AutoModel).from_pretrained(source.folder)
+        hidden = model(
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
         ).last_hidden_state.numpy()
     rows = []
@@ -54,6 +67,8 @@ def _oracle(source: SourceModel, texts: list[str]) -> NDArray[np.float32]:
                 Pooling.CLS: real[0],
                 Pooling.LAST: real[-1],
                 Pooling.MAX: real.max(axis=0),
+                Pooling.MEAN_SQRT_LENGTH: real.sum(axis=0) / np.sqrt(len(real)),
+                Pooling.WEIGHTED_MEAN: np.average(real, axis=0, weights=np.arange(1, len(real) + 1)),
             }[source.pooling]
         )
     vectors: NDArray[np.float32] = np.stack(rows)
@@ -105,6 +120,6 @@ def test_graphs_equal_the_model(
     cosines = (int8 * wanted).sum(axis=1) / np.linalg.norm(int8, axis=1) / np.linalg.norm(wanted, axis=1)
     assert cosines.min() > 0.99
     counts = operator_counts(made["int8-dynamic"].bundle.model)
-    assert sum(counts.get(name, 0) for name in INTEGER_KERNELS) == _MATRICES
+    assert sum(counts.get(name, 0) for name in INTEGER_KERNELS) == _MATRICES[architecture]
     assert constant_matmuls(made["int8-dynamic"].bundle.model) == 0
-    assert constant_matmuls(made["fp32"].bundle.model) == _MATRICES
+    assert constant_matmuls(made["fp32"].bundle.model) == _MATRICES[architecture]

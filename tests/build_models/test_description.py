@@ -9,6 +9,7 @@ import pytest
 
 from build_models.description import SourceModel, describe
 from build_models.errors import SourceError
+from build_models.modules import Activation, Dense, LayerNorm
 from build_models.sources import ModelFolder
 from worker.bundle import Pooling
 
@@ -57,6 +58,8 @@ def test_sentence_transformers_folder(folder: Path) -> None:
         ({"embedding_dimension": 32, "pooling_mode": "mean", "include_prompt": True}, Pooling.MEAN),
         ({"pooling_mode": "lasttoken"}, Pooling.LAST),
         ({"pooling_mode": ["cls"]}, Pooling.CLS),
+        ({"pooling_mode_weightedmean_tokens": True}, Pooling.WEIGHTED_MEAN),
+        ({"pooling_mode": "mean_sqrt_len_tokens"}, Pooling.MEAN_SQRT_LENGTH),
     ],
 )
 def test_pooling_forms(folder: Path, config: dict[str, Any], pooling: Pooling) -> None:
@@ -70,8 +73,7 @@ def test_pooling_forms(folder: Path, config: dict[str, Any], pooling: Pooling) -
     [
         ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "mean \\+ cls"),
         ({"pooling_mode": ["mean", "max"]}, "mean \\+ max"),
-        ({"pooling_mode_weightedmean_tokens": True}, "weightedmean"),
-        ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len_tokens"),
+        ({"pooling_mode": 3}, "pooling 3"),
         ({"pooling_mode": "attention"}, "attention"),
         ({}, "of no kind"),
         ({"pooling_mode": "mean", "include_prompt": False}, "include_prompt"),
@@ -91,12 +93,44 @@ def test_pooling_overruled(folder: Path) -> None:
     assert (model.pooling, model.normalize, model.max_tokens) == (Pooling.CLS, False, 512)
 
 
-def test_dense_module_is_refused(folder: Path) -> None:
-    """A module that would change the vector is named, not left out."""
+def _insert(folder: Path, kind: str, config: dict[str, Any]) -> None:
     modules = json.loads((folder / "modules.json").read_text())
-    modules.insert(2, {"path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    path = f"{len(modules)}_{kind}"
+    modules.insert(-1, {"path": path, "type": f"sentence_transformers.models.{kind}"})
     _write(folder / "modules.json", modules)
-    with pytest.raises(SourceError, match="Dense"):
+    _write(folder / path / "config.json", config)
+
+
+def test_modules_after_the_pooling(folder: Path) -> None:
+    """Dense and LayerNorm are read in their order; what only acts in training is passed over."""
+    dense = {"in_features": 8, "out_features": 4, "bias": False}
+    _insert(folder, "Dense", dense | {"activation_function": "torch.nn.modules.linear.Identity"})
+    _insert(folder, "Dropout", {"dropout": 0.2})
+    _insert(folder, "LayerNorm", {"dimension": 4})
+    _insert(folder, "Dense", {"in_features": 4, "out_features": 2})
+    assert _describe(folder).steps == (
+        Dense(folder / "3_Dense", inputs=8, outputs=4, bias=False, activation=Activation.IDENTITY),
+        LayerNorm(folder / "5_LayerNorm", dimension=4),
+        Dense(folder / "6_Dense", inputs=4, outputs=2, bias=True, activation=Activation.TANH),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "named"),
+    [
+        ("LSTM", {}, r"Transformer, Pooling, LSTM, Normalize; only"),
+        ("Normalize", {}, r"Pooling, Normalize, Normalize; only"),
+        ("Dense", {"in_features": 8}, "out_features is None"),
+        ("LayerNorm", {"dimension": "8"}, "dimension is '8'"),
+        ("Dense", {"activation_function": "torch.nn.modules.activation.Mish"}, "applies torch.*Mish; one of"),
+        ("Dense", {"activation_function": "elsewhere.Tanh"}, r"applies elsewhere\.Tanh; one of"),
+        ("Dense", {"module_input_name": "token_embeddings"}, "token_embeddings; only of the text's vector"),
+    ],
+)
+def test_module_that_cannot_be_built(folder: Path, kind: str, config: dict[str, Any], named: str) -> None:
+    """A module that would change the vector otherwise than the graph would is named, not left out."""
+    _insert(folder, kind, config)
+    with pytest.raises(SourceError, match=named):
         _describe(folder)
 
 
@@ -117,11 +151,23 @@ def test_newer_module_types_and_subfolder(folder: Path) -> None:
 
 
 def test_plain_folder(tmp_path: Path) -> None:
-    """A plain Hugging Face folder gets mean pooling, unit length and the length of its tokenizer."""
+    """A plain Hugging Face folder gets unit length, its tokenizer's length, and the pooling it is told."""
     _write(tmp_path / "config.json", {"model_type": "distilbert", "max_position_embeddings": 512})
     _write(tmp_path / "tokenizer_config.json", {"model_max_length": 384})
-    model = _describe(tmp_path)
-    assert (model.pooling, model.normalize, model.max_tokens) == (Pooling.MEAN, True, 384)
+    model = _describe(tmp_path, pooling=Pooling.CLS)
+    assert (model.pooling, model.normalize, model.max_tokens) == (Pooling.CLS, True, 384)
+    _write(tmp_path / "1_Pooling" / "config.json", {"pooling_mode": "mean"})
+    assert _describe(tmp_path).pooling is Pooling.MEAN
+
+
+def test_pooling_that_nobody_declares(tmp_path: Path) -> None:
+    """No pooling is guessed: one line says what to give; an architecture that cannot be built comes first."""
+    _write(tmp_path / "config.json", {"model_type": "bert"})
+    with pytest.raises(SourceError, match=r"says nothing of its pooling.*give --pooling mean, cls"):
+        _describe(tmp_path)
+    _write(tmp_path / "config.json", {"model_type": "whisper"})
+    with pytest.raises(SourceError, match="of architecture 'whisper'"):
+        _describe(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +180,9 @@ def test_plain_folder(tmp_path: Path) -> None:
         ({"model_type": "bert", "max_position_embeddings": 128}, 512, 256, 128),
         ({"model_type": "bert", "max_position_embeddings": 512}, 128, 256, 256),
         ({"model_type": "bert", "max_position_embeddings": 512}, 128, None, 128),
+        ({"model_type": "t5", "n_positions": 400}, 10**30, None, 400),
+        ({"model_type": "mt5"}, 10**30, 600, 512),
+        ({"model_type": "modernbert", "max_position_embeddings": 8192}, 8192, None, 8192),
     ],
 )
 def test_longest_input(
@@ -198,9 +247,39 @@ def test_unknown_default_prompt(folder: Path) -> None:
 
 
 def test_unsupported_architecture(folder: Path) -> None:
-    """Another architecture is refused by name, with those that can be built."""
-    _write(folder / "config.json", {"model_type": "t5"})
-    with pytest.raises(SourceError, match=r"'t5'.*bert, distilbert"):
+    """Another architecture is refused by name, with those that can be built; code of its own is never run."""
+    _write(folder / "config.json", {"model_type": "whisper"})
+    with pytest.raises(SourceError, match=r"'whisper'; these can be built: bert, distilbert"):
+        _describe(folder)
+    _write(folder / "config.json", {"model_type": "new", "auto_map": {"AutoModel": "modeling.NewModel"}})
+    with pytest.raises(SourceError, match=r"'new'.*code of its own \(auto_map\), which is never run"):
+        _describe(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        ({"rope_scaling": {"type": "longrope"}}, "longrope"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, ""),
+        ({"rope_parameters": {"full_attention": {"rope_type": "made-up"}}}, "made-up"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, ""),
+    ],
+)
+def test_rotary_positions_that_depend_on_the_text(folder: Path, config: dict[str, Any], kind: str) -> None:
+    """Frequencies that change with a text's length cannot be exported, and are refused by name."""
+    _write(folder / "config.json", {"model_type": "modernbert", "max_position_embeddings": 512} | config)
+    if not kind:
+        assert _describe(folder).max_tokens == 256
+        return
+    with pytest.raises(SourceError, match=f"stretches its rotary positions by '{kind}'"):
+        _describe(folder)
+
+
+@pytest.mark.parametrize("declared", ["long", 0, [512]])
+def test_declared_length_that_is_none(folder: Path, declared: Any) -> None:
+    """A declared length that is no number of tokens is a damaged folder, and said so."""
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": declared})
+    with pytest.raises(SourceError, match="max_seq_length is"):
         _describe(folder)
 
 
