@@ -89,7 +89,7 @@ main.add_command(finetune)
 @click.option(
     "--pooling",
     type=click.Choice([str(pooling) for pooling in Pooling]),
-    help="Overrules the model's own; a folder without modules.json has mean pooling.",
+    help="Overrules the model's own; must be given for a folder that declares none (no modules.json).",
 )
 @click.option(
     "--normalize/--no-normalize",

@@ -38,10 +38,10 @@ OWNERS = {
         "build_models/graphs/quantize.py",
     },
     "pyarrow": {"indexer/parquet.py", "indexer/unit_file.py", "build_models/quality/tables.py"},
-    "safetensors": set[str](),
+    "safetensors": {"build_models/heads.py"},
     "scipy": {"build_models/quality/bootstrap.py"},
     "tokenizers": {"worker/tokenizer.py", "build_models/candidates.py"},
-    "torch": {"build_models/export.py"},
+    "torch": {"build_models/export.py", "build_models/heads.py", "build_models/masks.py"},
     "transformers": {"build_models/export.py"},
     # The wire stops at the edge: inside, domain types.
     "embedpool": {
