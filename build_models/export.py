@@ -57,8 +57,7 @@ class TorchModel:
     def __init__(self, source: SourceModel) -> None:
         self._source = source
         self._architecture = ARCHITECTURES[source.architecture]
-        kind = getattr(transformers, self._architecture.loader)
-        model, missing = load_transformer(kind, source.folder)
+        model, missing = load_transformer(self._architecture.loader, source.folder)
         missing = [key for key in missing if not key.startswith(_UNUSED_WEIGHTS)]
         if missing:
             raise SourceError(
@@ -99,11 +98,11 @@ class TorchModel:
         write_graph(graph, path, OUTPUT, ("batch",), self._source.name, self.vocabulary)
 
 
-def load_transformer(kind: Any, folder: Path, **settings: Any) -> tuple[Any, list[str]]:
+def load_transformer(kind: str, folder: Path, **settings: Any) -> tuple[Any, list[str]]:
     """Returns a model of a folder in FP32, and the names of the tensors that its weights lack.
 
     Args:
-        kind: A class of transformers with `from_pretrained`.
+        kind: Name of a class of transformers with `from_pretrained`.
         folder: Where config and weights lie.
         settings: Entries of the config that are overruled.
 
@@ -113,7 +112,7 @@ def load_transformer(kind: Any, folder: Path, **settings: Any) -> tuple[Any, lis
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        model, loading = kind.from_pretrained(
+        model, loading = getattr(transformers, kind).from_pretrained(
             folder,
             attn_implementation="eager",
             dtype=torch.float32,
@@ -194,20 +193,32 @@ class _MaskFree(torch.nn.Module):
         self._steps = steps
         self._pooling = source.pooling
         self._normalize = source.normalize
-        self._masks_given = architecture.masks_given
-        embeddings = getattr(model, "embeddings", None)
-        self._has_types = getattr(embeddings, "token_type_embeddings", None) is not None
+        self._architecture = architecture
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        given: dict[str, Any] = {"attention_mask": None}
-        if self._has_types:
-            # Said outright, because the model would otherwise gather them from a buffer by position.
-            given["token_type_ids"] = torch.zeros_like(input_ids)
-        if self._masks_given:
-            given = {"attention_mask": layer_masks(self._model.config, input_ids), "use_cache": False}
-        hidden = self._model(input_ids=input_ids, **given).last_hidden_state
+        given = unpadded_inputs(self._model, self._architecture, input_ids)
+        hidden = self._model(**given).last_hidden_state
         vectors = self._steps(pool(hidden, self._pooling))
         return torch.nn.functional.normalize(vectors, dim=-1) if self._normalize else vectors
+
+
+def unpadded_inputs(model: Any, architecture: Architecture, input_ids: torch.Tensor) -> dict[str, Any]:
+    """Returns all that a model reads of texts without padding, so that it needs no mask.
+
+    Args:
+        model: The transformer, without a head.
+        architecture: What it is.
+        input_ids: Token ids, int64 `[texts, tokens]`.
+    """
+    if architecture.masks_given:
+        masks = layer_masks(model.config, input_ids)
+        return {"input_ids": input_ids, "attention_mask": masks, "use_cache": False}
+    given = {"input_ids": input_ids, "attention_mask": None}
+    embeddings = getattr(model, "embeddings", None)
+    if getattr(embeddings, "token_type_embeddings", None) is not None:
+        # Said outright, because the model would otherwise gather them from a buffer by position.
+        given["token_type_ids"] = torch.zeros_like(input_ids)
+    return given
 
 
 def check_tokenizer(source: SourceModel, path: Path) -> None:

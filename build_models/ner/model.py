@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 
+from build_models.architectures import ARCHITECTURES
 from build_models.errors import OutputError, SourceError
-from build_models.export import load_transformer, write_graph
+from build_models.export import load_transformer, unpadded_inputs, write_graph
 from worker.session import LOGITS
 
 # Parts of a checkpoint that no tag depends on.
 _UNUSED_WEIGHTS = ("bert.pooler.", "roberta.pooler.", "pooler.")
 _HEAD = "classifier."
+_LOADER = "AutoModelForTokenClassification"
 
 
 class TorchTagger:
@@ -78,7 +79,7 @@ def load_tagger(folder: Path) -> TorchTagger:
     Raises:
         SourceError: The folder holds no token-classification model with all its weights.
     """
-    network, missing = load_transformer(transformers.AutoModelForTokenClassification, folder)
+    network, missing = load_transformer(_LOADER, folder)
     missing = _needed(missing)
     if any(key.startswith(_HEAD) for key in missing):
         raise SourceError(
@@ -100,7 +101,7 @@ def new_tagger(folder: Path, labels: tuple[str, ...], seed: int) -> TorchTagger:
     """
     torch.manual_seed(seed)  # draws the head
     network, missing = load_transformer(
-        transformers.AutoModelForTokenClassification,
+        _LOADER,
         folder,
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
@@ -124,10 +125,9 @@ class _MaskFree(torch.nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
         self._network = network
-        self._has_types = getattr(network.config, "type_vocab_size", 0) > 0
+        self._architecture = ARCHITECTURES[network.config.model_type]
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        # Said outright, because the model would otherwise gather them from a buffer by position.
-        types = {"token_type_ids": torch.zeros_like(input_ids)} if self._has_types else {}
-        logits: torch.Tensor = self._network(input_ids=input_ids, attention_mask=None, **types).logits
+        given = unpadded_inputs(self._network.base_model, self._architecture, input_ids)
+        logits: torch.Tensor = self._network(**given).logits
         return logits
