@@ -7,6 +7,7 @@ from build_models.errors import BuildError
 from build_models.quality.gate import Gate
 from build_models.recipes import Recipe
 from worker.bundle import Pooling
+from worker.cpu_flags import Cpu, exact_here
 
 # Of the known-item set: a default build ends in about a minute on two cores, and the standard deviation of
 # the retention over such samples is .005 (all-MiniLM-L6-v2, int8-dynamic), half of what the gate allows.
@@ -30,6 +31,7 @@ class BuildConfig:
         pooling: Overrules the model's own; None keeps it.
         normalize: Overrules the model's own; None keeps it.
         max_tokens: Overrules the model's own limit, special tokens included; None keeps it.
+        cpu: CPUs that the bundle may be served on; VNNI gives quantized weights their eighth bit.
         force: Whether a bundle that is there already is replaced.
     """
 
@@ -43,8 +45,14 @@ class BuildConfig:
     pooling: Pooling | None = None
     normalize: bool | None = None
     max_tokens: int | None = None
+    cpu: Cpu = Cpu.ANY
     force: bool = False
 
     def __post_init__(self) -> None:
+        if self.cpu is Cpu.VNNI and not exact_here():
+            raise BuildError(
+                "--cpu vnni needs a CPU with VNNI or AMX to build on, and this one has neither: its 8-bit "
+                "products overflow, and the quality of other vectors would be measured; give --cpu any"
+            )
         if min(self.eval_documents, self.eval_queries) < 0:
             raise BuildError("eval-documents and eval-queries count what is kept: give 0 for all, or more")

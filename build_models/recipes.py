@@ -3,10 +3,14 @@
 A recipe's settings are part of a bundle's fingerprint. To add one, add a row to `RECIPES`.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from build_models.errors import BuildError
+from worker.cpu_flags import CPU_SETTING, Cpu
+
+# Eight signed bits overflow the 16-bit sums of x86 CPUs without VNNI; seven cannot.
+_SAFE_BITS = 7
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Recipe:
         per_channel: Whether each output channel of a weight has a scale of its own.
         dynamic_activations: Whether activations are quantized with one scale a tensor, found at run time.
             Texts that share a tensor then change each other's vectors, so each text runs alone.
+        cpu: CPUs that the graph may run on; see `for_cpu`.
         migration: Share of the activations' range that is moved into the weights, 0 to 1; see `migrate`.
     """
 
@@ -29,15 +34,23 @@ class Recipe:
     per_channel: bool
     dynamic_activations: bool
     migration: float = 0.0
+    cpu: Cpu = Cpu.ANY
 
     @property
     def quantized(self) -> bool:
         """Whether the graph must run integer kernels."""
         return self.weight_bits < 32
 
+    def for_cpu(self, cpu: Cpu) -> "Recipe":
+        """Returns the recipe for a kind of CPU: eight bits a weight where no sum overflows."""
+        if cpu is Cpu.ANY or self.weight_bits != _SAFE_BITS:
+            return self
+        return replace(self, weight_bits=_SAFE_BITS + 1, cpu=cpu)
+
     def settings(self) -> dict[str, Any]:
         """Returns every setting that decides a vector, for the manifest and the fingerprint."""
-        return {key: value for key, value in asdict(self).items() if key != "summary"}
+        unsaid = {"summary"} if self.cpu is not Cpu.ANY else {"summary", CPU_SETTING}
+        return {key: value for key, value in asdict(self).items() if key not in unsaid}
 
 
 RECIPES = {

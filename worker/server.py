@@ -20,6 +20,7 @@ from embedpool.v1 import embedding_service_pb2 as pb
 from embedpool.v1 import embedding_service_pb2_grpc
 from worker.bundle import Bundle, Task, read_bundle
 from worker.config import ServeConfig
+from worker.cpu_flags import check_cpu, compare_flags, cpu_flags, rebuild_command
 from worker.errors import BundleError, ListenError
 from worker.intake import Intake
 from worker.listen import UNIX, check_free, is_local
@@ -57,6 +58,8 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
     """
     bundle = read_bundle(config.bundle)
     _check_task(bundle)
+    check_cpu(bundle)
+    _warn_of_other_cpu(bundle)
     intake = Intake(Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens), config.limits)
     stop = _stop_event(config.stop_on_stdin_close)
     server = grpc.aio.server(options=_options(config))
@@ -96,6 +99,18 @@ def _check_task(bundle: Bundle) -> None:
             f"bundle {bundle.path} is built for the task {bundle.manifest.task}, the worker serves "
             f"{Task.EMBEDDING}; build with --task {Task.EMBEDDING}, or run this one in process "
             "(build_models.ner.tagger)"
+        )
+
+
+def _warn_of_other_cpu(bundle: Bundle) -> None:
+    difference = compare_flags(bundle.manifest.cpu_flags, cpu_flags())
+    if difference:
+        _log.warning(
+            "measured_on_another_cpu missing=%s extra=%s effect=%r advice=%r",
+            ",".join(difference.missing) or "none",
+            ",".join(difference.extra) or "none",
+            "speed differs and another recipe may be faster; vectors do not, but for rounding",
+            f"measure on this CPU: {rebuild_command(bundle)}",
         )
 
 

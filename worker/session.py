@@ -13,6 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from worker.bundle import Bundle
+from worker.cpu_flags import check_cpu
 from worker.errors import ModelError
 
 INPUT = "input_ids"
@@ -52,6 +53,7 @@ class Session:
     """Runs one model that computes vectors on the calling thread.
 
     Raises:
+        BundleError: This CPU would compute other vectors than the bundle's.
         ModelError: The graph cannot be loaded, or its input or output is not the bundle's.
     """
 
@@ -84,6 +86,7 @@ class TokenSession:
     """Runs one tagger on the calling thread, each text alone.
 
     Raises:
+        BundleError: This CPU would compute other logits than the bundle's.
         ModelError: The graph cannot be loaded, or its input or output is not a tagger's.
     """
 
@@ -104,6 +107,7 @@ class _Graph:
     """A graph with one input and one output, loaded as it is."""
 
     def __init__(self, bundle: Bundle, output: str) -> None:
+        check_cpu(bundle)
         self._output = output
         try:
             self._session = ort.InferenceSession(

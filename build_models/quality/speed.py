@@ -6,7 +6,7 @@ Guarantee: what is measured is `worker.session.Session` on one pinned thread, as
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -23,6 +23,8 @@ INVARIANT_COSINE = 0.99999
 _TEXTS = 512  # enough short texts to fill groups of many lengths; arbitrary
 _LENGTHS = (32, 128, 240)  # tokens of the texts that are timed: a query, a paragraph, a page
 _ROUNDS = 9  # interleaved; the median of an odd count is one that was seen; arbitrary
+
+Call = Callable[[NDArray[np.int64]], object]
 
 
 def group_cosine(candidate: Candidate, texts: Sequence[str]) -> float:
@@ -60,34 +62,37 @@ def time_runs(candidates: Mapping[str, Candidate], vocabulary: int) -> dict[str,
     """
     sessions = {name: Session(candidate.bundle) for name, candidate in candidates.items()}
     longest = min(candidate.bundle.manifest.max_tokens for candidate in candidates.values())
+    return time_calls({name: _alone(session) for name, session in sessions.items()}, longest, vocabulary)
+
+
+def time_calls(calls: Mapping[str, Call], longest: int, vocabulary: int) -> dict[str, dict[int, float]]:
+    """Returns for each call the median milliseconds of one text by its length in tokens.
+
+    Args:
+        calls: Name to what computes a text's token ids `[tokens]` on the calling thread; they take turns.
+        longest: Tokens that a text may have.
+        vocabulary: How many token ids there are.
+    """
     chance = np.random.default_rng(0)
-    result: dict[str, dict[int, float]] = {name: {} for name in sessions}
+    result: dict[str, dict[int, float]] = {name: {} for name in calls}
     with one_cpu():
         for length in sorted({min(length, longest) for length in _LENGTHS}):
             ids = chance.integers(0, vocabulary, length, dtype=np.int64)
-            for name, seconds in _interleaved(sessions, ids).items():
+            for name, seconds in _interleaved(calls, ids).items():
                 result[name][length] = 1000 * statistics.median(seconds)
     return result
 
 
-def cpu_flags() -> tuple[str, ...]:
-    """Returns the SIMD flags of this CPU that ONNX Runtime chooses kernels by."""
-    wanted = ("sse4", "avx", "fma", "f16c", "amx", "asimd", "sve", "i8mm", "bf16")
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:  # noqa: PTH123  a device, not a file
-            lines = [line for line in stream if line.startswith(("flags", "Features"))]
-    except OSError:
-        return ()  # a system without it: nothing to report
-    flags = lines[0].split(":", 1)[1].split() if lines else []
-    return tuple(sorted({flag for flag in flags if flag.startswith(wanted)}))
+def _alone(session: Session) -> Call:
+    return lambda ids: session.embed([ids])
 
 
-def _interleaved(sessions: Mapping[str, Session], ids: NDArray[np.int64]) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in sessions}
+def _interleaved(calls: Mapping[str, Call], ids: NDArray[np.int64]) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(_ROUNDS + 1):
-        for name, session in sessions.items():
+        for name, call in calls.items():
             started = time.perf_counter()
-            session.embed([ids])
+            call(ids)
             if turn:  # the first run of a shape also allocates
                 seconds[name].append(time.perf_counter() - started)
     return seconds
