@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from build_models.comparison.command import compare
 from build_models.config import KNOWN_ITEM_DOCUMENTS, BuildConfig
 from build_models.errors import BuildError
 from build_models.exits import exits, fail
@@ -33,6 +34,7 @@ def main() -> None:
     """
 
 
+main.add_command(compare)
 main.add_command(finetune)
 
 

@@ -42,12 +42,12 @@ _STYLE = {
 }
 
 
-def legend(drawn: Figure, handles: Sequence[Line2D]) -> None:
-    """Puts a legend of one line under the title, where it can cover nothing."""
+def legend(drawn: Figure, handles: Sequence[Line2D], row: int = 0) -> None:
+    """Puts a legend of one line under the title, where it can cover nothing; `row` counts lines down."""
     drawn.legend(
         handles=list(handles),
         loc="upper left",
-        bbox_to_anchor=(0.03, 0.905),
+        bbox_to_anchor=(0.03, 0.905 - 0.045 * row),
         ncols=len(handles),
         frameon=False,
         handletextpad=0.3,
@@ -92,7 +92,7 @@ def label(
         for index in order
     ]
     sizes = [(box.right - box.left, box.top - box.bottom) for box in (box_of(axes, text) for text in drawn)]
-    markers = [Box(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER) for x, y in pixels]
+    markers = marker_boxes(axes, points)
     places = place([(x, y) for x, y in pixels], sizes, _plot_box(axes), [*markers, *obstacles])
     to_data = axes.transData.inverted()
     for index, text, (x, y), found in zip(order, drawn, pixels, places, strict=True):
@@ -105,6 +105,14 @@ def label(
             )
             end = to_data.transform(near)
             axes.plot(*zip(points[index], end, strict=True), color="#b5bcc4", linewidth=0.8, zorder=1.5)
+
+
+def marker_boxes(axes: Axes, points: Sequence[tuple[float, float]]) -> list[Box]:
+    """Returns the pixels around points in data units that labels should keep free."""
+    return [
+        Box(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER)
+        for x, y in (map(float, axes.transData.transform(point)) for point in points)
+    ]
 
 
 def _plot_box(axes: Axes) -> Box:

@@ -31,6 +31,12 @@ class Box:
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return width * height if width > 0 and height > 0 else 0.0
 
+    def distance(self, x: float, y: float) -> float:
+        """Returns how far a point lies from the rectangle; 0 inside."""
+        across = max(self.left - x, x - self.right, 0.0)
+        along = max(self.bottom - y, y - self.top, 0.0)
+        return math.hypot(across, along)
+
     def holds(self, other: "Box") -> bool:
         """Returns whether the other lies inside."""
         return (
@@ -71,25 +77,40 @@ def place(
     taken = list(obstacles)
     places = []
     for point, size in zip(points, sizes, strict=True):
-        best = _best(point, size, plot, taken)
+        others = [other for other in points if other != point]
+        best = _best(point, size, plot, taken, others)
         taken.append(best.box)
         places.append(best)
     return places
 
 
-def _best(point: tuple[float, float], size: tuple[float, float], plot: Box, taken: Sequence[Box]) -> Place:
+def _best(
+    point: tuple[float, float],
+    size: tuple[float, float],
+    plot: Box,
+    taken: Sequence[Box],
+    others: Sequence[tuple[float, float]],
+) -> Place:
     least, best = math.inf, None
     for candidate in _candidates(point, size, plot):
         covered = sum(candidate.box.shared(box) for box in taken)
         # What sticks out of the plot is worse than anything covered.
         if not plot.holds(candidate.box):
             covered += size[0] * size[1] * len(taken) + 1
+        # A reader gives a label without a line to the nearest point.
+        elif not candidate.led and _nearer(candidate.box, others, point):
+            covered += 1
         if covered == 0:
             return candidate
         if covered < least:
             least, best = covered, candidate
     assert best is not None  # noqa: S101  there are always candidates
     return best
+
+
+def _nearer(box: Box, others: Sequence[tuple[float, float]], point: tuple[float, float]) -> bool:
+    own = box.distance(*point)
+    return any(box.distance(*other) <= own for other in others)
 
 
 def _candidates(point: tuple[float, float], size: tuple[float, float], plot: Box) -> Iterator[Place]:

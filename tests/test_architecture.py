@@ -24,7 +24,11 @@ OWNERS = {
     "faiss": {"indexer/faiss_index.py"},
     "huggingface_hub": {"build_models/sources.py"},
     "ir_measures": {"build_models/quality/evaluate.py"},
-    "matplotlib": {"build_models/canvas.py", "build_models/plot.py"},
+    "matplotlib": {
+        "build_models/canvas.py",
+        "build_models/plot.py",
+        "build_models/comparison/chart.py",
+    },
     "onnx": {
         "build_models/graphs/optimize.py",
         "build_models/graphs/migrate.py",
@@ -41,8 +45,14 @@ OWNERS = {
     "safetensors": {"build_models/heads.py"},
     "scipy": {"build_models/quality/bootstrap.py"},
     "tokenizers": {"worker/tokenizer.py", "build_models/candidates.py"},
-    "torch": {"build_models/export.py", "build_models/heads.py", "build_models/masks.py"},
-    "transformers": {"build_models/export.py"},
+    "torch": {
+        "build_models/export.py",
+        "build_models/heads.py",
+        "build_models/masks.py",
+        "build_models/comparison/stand_in.py",
+        "build_models/comparison/torch_baseline.py",
+    },
+    "transformers": {"build_models/export.py", "build_models/comparison/stand_in.py"},
     # The wire stops at the edge: inside, domain types.
     "embedpool": {
         "worker/service.py",
