@@ -21,6 +21,7 @@ from build_models.quality.encode import Vectors, encoder
 from build_models.quality.evaluate import Reference, compare, make_reference
 from build_models.quality.figures import SetQuality
 from build_models.quality.gate import refusal
+from build_models.quality.invariance import check_invariance
 from build_models.quality.judgements import (
     EvalSet,
     check_size,
@@ -167,6 +168,7 @@ def _measure(
     qualities: tuple[SetQuality, ...] = tuple(
         compare(reference, vectors) for reference, vectors in zip(references, found, strict=True)
     )
+    invariance = check_invariance(candidate.bundle, references)
     milliseconds = time_runs({"fp32": exported.reference, "served": candidate}, exported.vocabulary)
     return CandidateReport(
         manifest=_fill(candidate.bundle.manifest, qualities, milliseconds),
@@ -174,9 +176,10 @@ def _measure(
         model_bytes=candidate.model_bytes,
         operators=operator_counts(candidate.bundle.model),
         group_cosine=group_cosine,
+        invariance=invariance,
         milliseconds=milliseconds["served"],
         qualities=qualities,
-        refusal=refusal(qualities, config.gate),
+        refusal=refusal(qualities, config.gate, invariance),
     )
 
 

@@ -3,15 +3,24 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from build_models.parity import ShapeParity
-from build_models.quality.figures import GATE_MEASURE, Cosines, SetQuality
+from build_models.quality.figures import GATE_MEASURE, Invariance, SetQuality
 from build_models.quality.gate import Gate
+from build_models.report_sections import (
+    beside,
+    invariance_line,
+    lengths_table,
+    mixed_table,
+    parity_table,
+    sets_table,
+    table,
+)
 from worker.bundle import REPORT_JSON, REPORT_MARKDOWN, Manifest
 
 _PACKAGES = ("embedpool", "numpy", "onnx", "onnxruntime", "tokenizers", "torch", "transformers")
@@ -27,6 +36,7 @@ class CandidateReport:
         model_bytes: Size of its graph with weights.
         operators: Operator to count in the graph that is served.
         group_cosine: Least cosine of a text alone and in a group of equal length.
+        invariance: Whether a text run alone always gets the same vector.
         milliseconds: Tokens of a text to median milliseconds on one core.
         reference_milliseconds: Of the FP32 graph, timed in turns with the candidate.
         qualities: One for each evaluation set.
@@ -37,6 +47,7 @@ class CandidateReport:
     model_bytes: int
     operators: Mapping[str, int]
     group_cosine: float
+    invariance: Invariance
     milliseconds: Mapping[int, float]
     reference_milliseconds: Mapping[int, float]
     qualities: tuple[SetQuality, ...]
@@ -70,53 +81,84 @@ class Report:
         return {**asdict(self), "machine": machine(), "versions": versions()}
 
     def to_markdown(self) -> str:
-        """Returns the report for people."""
-        last = self.candidates[-1]
-        parts = [f"# {last.manifest.name}", *(self._section(candidate) for candidate in self.candidates)]
-        parts += ["## Export beside torch", *_parity_lines(self.parity), "", "## Machine", machine(), ""]
-        parts.append(", ".join(f"{name} {number}" for name, number in versions().items()))
+        """Returns the report for people, section by section."""
+        parts = [
+            f"# {self.candidates[-1].manifest.name}",
+            self._overview(),
+            *(self._candidate(candidate) for candidate in self.candidates),
+            "## Export beside torch",
+            parity_table(self.parity),
+            "## Machine",
+            machine(),
+            ", ".join(f"{name} {number}" for name, number in versions().items()),
+        ]
         return "\n\n".join(part for part in parts if part) + "\n"
 
-    def _section(self, candidate: CandidateReport) -> str:
-        recipe = candidate.manifest.recipe
-        lines = [f"## Recipe {recipe['name']}: " + ("refused" if candidate.refusal else "passed"), ""]
-        if candidate.refusal:
-            lines += [candidate.refusal, ""]
-        lines += ["| | FP32 | " + str(recipe["name"]) + " | ratio |", "|---|---|---|---|"]
-        lines.append(_row("size, MB", self.reference_bytes / _MB, candidate.model_bytes / _MB, 1))
-        for tokens, found in candidate.milliseconds.items():
-            lines.append(
-                _row(f"one text of {tokens} tokens, ms", candidate.reference_milliseconds[tokens], found, 2)
+    def _overview(self) -> str:
+        """Returns all candidates beside each other: the worst of each one's sets, its size and its time."""
+        longest = max(self.candidates[0].milliseconds)
+        header = ("recipe", "gate", f"{GATE_MEASURE} kept", "lower 95 % bound", "overlap@10", "MB")
+        rows = []
+        for candidate in self.candidates:
+            quality = quality_summary(candidate.qualities)
+            rows.append(
+                (
+                    str(candidate.manifest.recipe["name"]),
+                    "refused" if candidate.refusal else "passed",
+                    *(f"{quality[name]:.4f}" for name in ("retention", "bound", "overlap@10")),
+                    f"{candidate.model_bytes / _MB:.1f}",
+                    f"{candidate.milliseconds[longest]:.2f}",
+                )
             )
-        for quality in candidate.qualities:
-            for measure, wanted in quality.reference.items():
-                lines.append(_row(f"{quality.name} {measure}", wanted, quality.candidate[measure], 4))
-        lines += ["", *_agreement(candidate.qualities), ""]
-        lines += [
-            f"Gate on every set: {self.gate.min_retention} of FP32's {GATE_MEASURE}, its lower 95 % bound",
-            f"{self.gate.min_bound}, overlap@10 {self.gate.min_overlap}, cosine {self.gate.min_cosine}.",
-            f"Least cosine of a text alone and beside others of its length: {candidate.group_cosine:.6f}.",
-            f"Tokens of a shared run: {candidate.manifest.max_group_tokens}.",
-            "",
-            "Operators: " + ", ".join(f"{name} {count}" for name, count in candidate.operators.items()) + ".",
-            "",
+        return table((*header, f"ms for {longest} tokens"), rows)
+
+    def _candidate(self, candidate: CandidateReport) -> str:
+        recipe, name = candidate.manifest.recipe, str(candidate.manifest.recipe["name"])
+        rows = [beside("size, MB", self.reference_bytes / _MB, candidate.model_bytes / _MB, 1)]
+        rows += [
+            beside(f"one text of {tokens} tokens, ms", candidate.reference_milliseconds[tokens], found, 2)
+            for tokens, found in candidate.milliseconds.items()
+        ]
+        rows += [
+            beside(f"{quality.name} {measure}", wanted, quality.candidate[measure], 4)
+            for quality in candidate.qualities
+            for measure, wanted in quality.reference.items()
+        ]
+        operators = ", ".join(f"{operator} {count}" for operator, count in candidate.operators.items())
+        parts = [
+            f"## Recipe {name}: " + ("refused" if candidate.refusal else "passed"),
+            candidate.refusal or "",
+            table(("", "FP32", name, "ratio"), rows),
+            sets_table(candidate.qualities, self.gate),
+            mixed_table(candidate.qualities),
+            lengths_table(candidate.qualities),
+            invariance_line(
+                candidate.invariance, candidate.group_cosine, candidate.manifest.max_group_tokens
+            ),
+            f"Operators: {operators}.",
             "Settings: " + ", ".join(f"{key} {value}" for key, value in recipe.items()) + ".",
         ]
-        return "\n".join(lines)
+        return "\n\n".join(part for part in parts if part)
 
 
-def quality_summary(qualities: tuple[SetQuality, ...]) -> dict[str, float]:
-    """Returns the gate's figures for the manifest, name to value."""
+def quality_summary(qualities: Sequence[SetQuality]) -> dict[str, float]:
+    """Returns the gate's figures for the manifest, name to value: the worst of all sets, then set by set."""
     summary = {
         "retention": min(quality.retention for quality in qualities),
         "bound": min(quality.bound for quality in qualities),
         "overlap@10": min(quality.overlap for quality in qualities),
     }
     for quality in qualities:
-        summary |= {f"{quality.name}/fp32/{measure}": value for measure, value in quality.reference.items()}
-        summary |= {f"{quality.name}/{measure}": value for measure, value in quality.candidate.items()}
-        summary[f"{quality.name}/overlap@10"] = quality.overlap
-        summary[f"{quality.name}/cosine"] = quality.document_cosines.mean
+        name = quality.name
+        summary |= {f"{name}/fp32/{measure}": value for measure, value in quality.reference.items()}
+        summary |= {f"{name}/{measure}": value for measure, value in quality.candidate.items()}
+        summary |= {f"{name}/{mixed.half}/retention": mixed.retention for mixed in quality.mixed}
+        summary |= {
+            f"{name}/retention": quality.retention,
+            f"{name}/bound": quality.bound,
+            f"{name}/overlap@10": quality.overlap,
+            f"{name}/cosine": quality.document_cosines.mean,
+        }
     return summary
 
 
@@ -150,34 +192,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _row(label: str, wanted: float, found: float, digits: int) -> str:
-    ratio = found / wanted if wanted else float("nan")
-    return f"| {label} | {wanted:.{digits}f} | {found:.{digits}f} | {ratio:.4f} |"
-
-
-def _agreement(qualities: tuple[SetQuality, ...]) -> list[str]:
-    lines = [
-        "| set | documents | queries | overlap@10 | document cosine: mean / p1 / min | query cosine |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {quality.name} | {quality.documents} | {quality.queries} | {quality.overlap:.4f} "
-        f"| {_cosines(quality.document_cosines)} | {_cosines(quality.query_cosines)} |"
-        for quality in qualities
-    ]
-    return lines
-
-
-def _cosines(cosines: Cosines) -> str:
-    return f"{cosines.mean:.5f} / {cosines.p1:.5f} / {cosines.min:.5f}"
-
-
-def _parity_lines(parity: tuple[ShapeParity, ...]) -> list[str]:
-    rows = [
-        f"| {texts} × {tokens}{' padded' if result.padded else ''} | {result.difference:.1e} |"
-        for result in parity
-        for texts, tokens in (result.shape,)
-    ]
-    return ["\n".join(["| texts × tokens | largest difference |", "|---|---|", *rows])]
