@@ -19,6 +19,7 @@ from build_models.quality.gate import Gate
 from build_models.recipes import RECIPES, parse_recipes
 from build_models.sources import DEFAULT_MODEL
 from worker.bundle import Pooling
+from worker.cpu_flags import Cpu
 
 _GATE = Gate()
 _INTERRUPTED = 130  # what shells report of a program ended by Ctrl-C
@@ -99,6 +100,13 @@ main.add_command(finetune)
     help="Overrules whether vectors have unit length; a folder without modules.json has it.",
 )
 @click.option("--max-tokens", type=int, help="Overrules the longest input, in tokens with special ones.")
+@click.option(
+    "--cpu",
+    type=click.Choice([str(cpu) for cpu in Cpu]),
+    default=str(Cpu.ANY),
+    help="CPUs that will serve the bundle. any: quantized weights have 7 bits and give the same vectors "
+    "everywhere. vnni: they have 8, and the worker refuses to serve them without VNNI or AMX (x86).",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is already at --out.")
 def build(
     model: str,
@@ -114,6 +122,7 @@ def build(
     pooling: str | None,
     normalize: bool | None,
     max_tokens: int | None,
+    cpu: str,
     force: bool,
 ) -> None:
     """Exports a model, quantizes it, measures what that cost, and writes a bundle if it is little enough."""
@@ -129,6 +138,7 @@ def build(
             pooling=Pooling(pooling) if pooling else None,
             normalize=normalize,
             max_tokens=max_tokens,
+            cpu=Cpu(cpu),
             force=force,
         )
     except BuildError as error:

@@ -29,11 +29,12 @@ from build_models.quality.judgements import (
     read_eval_sets,
     sample,
 )
-from build_models.quality.speed import allow_groups, cpu_flags, time_runs
+from build_models.quality.speed import allow_groups, time_runs
 from build_models.recipes import FP32, Recipe
 from build_models.report import CandidateReport, Report, quality_summary, speed_summary, versions
 from build_models.sources import resolve
 from worker.bundle import REPORT_JSON, REPORT_MARKDOWN, Bundle, Manifest, file_sha256, write_manifest
+from worker.cpu_flags import cpu_flags
 from worker.session import Session
 from worker.tokenizer import Tokenizer
 
@@ -85,7 +86,7 @@ def build(config: BuildConfig) -> Built:
         found = _encode(exported.reference, sets)
         references = [make_reference(data, vectors) for data, vectors in zip(sets, found, strict=True)]
         reports: list[CandidateReport] = []
-        for recipe in config.recipes:
+        for recipe in (recipe.for_cpu(config.cpu) for recipe in config.recipes):
             candidate = _candidate(exported, recipe, folder)
             measured = _measure(config, exported, candidate, references)
             reports.append(measured)
