@@ -21,17 +21,25 @@ class Column(Enum):
     ID = "text or whole numbers"
     TEXT = "text"
     GRADE = "whole numbers"
+    WORDS = "lists of text"
+
+
+RETRIEVAL_FILES = "corpus.parquet, queries.parquet and qrels.parquet"
 
 
 def read_table(
-    path: Path, wanted: Mapping[str, Column], optional: Mapping[str, Column] | None = None
+    path: Path,
+    wanted: Mapping[str, Column],
+    optional: Mapping[str, Column] | None = None,
+    files: str = RETRIEVAL_FILES,
 ) -> dict[str, list[Any]]:
-    """Returns column name to values: str for an id, str or None for a text, int for a grade.
+    """Returns column name to values: str for an id, str or None for a text, int for a grade, lists for words.
 
     Args:
         path: The file.
         wanted: Columns that must be there.
         optional: Columns that are read if they are there.
+        files: The files of such a set, for messages.
 
     Raises:
         EvaluationError: The file is missing or damaged, a column is missing, there twice or of another
@@ -46,9 +54,7 @@ def read_table(
         _check_nulls(path, columns, kinds)
         return {name: _values(column, kinds[name]) for name, column in columns.items()}
     except FileNotFoundError as error:
-        raise EvaluationError(
-            f"{path} is missing; evaluation data is corpus.parquet, queries.parquet and qrels.parquet"
-        ) from error
+        raise EvaluationError(f"{path} is missing; evaluation data is {files}") from error
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise EvaluationError(
             f"cannot read {path} ({error}); it is no Parquet file, or damaged: write or copy it again"
@@ -69,6 +75,9 @@ def _check(path: Path, schema: pa.Schema, kinds: Mapping[str, Column]) -> None:
 
 
 def _is(found: pa.DataType, kind: Column) -> bool:
+    if kind is Column.WORDS:
+        is_list = pa.types.is_list(found) or pa.types.is_large_list(found)
+        return bool(is_list and _is(found.value_type, Column.TEXT))
     if pa.types.is_dictionary(found):
         found = found.value_type
     text = pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
