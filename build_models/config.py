@@ -49,10 +49,19 @@ class BuildConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
-        if self.cpu is Cpu.VNNI and not exact_here():
-            raise BuildError(
-                "--cpu vnni needs a CPU with VNNI or AMX to build on, and this one has neither: its 8-bit "
-                "products overflow, and the quality of other vectors would be measured; give --cpu any"
-            )
+        check_cpu_choice(self.cpu)
         if min(self.eval_documents, self.eval_queries) < 0:
             raise BuildError("eval-documents and eval-queries count what is kept: give 0 for all, or more")
+
+
+def check_cpu_choice(cpu: Cpu) -> None:
+    """Refuses to build for CPUs whose vectors this one cannot compute.
+
+    Raises:
+        BuildError: Bundles for VNNI are asked for, and this CPU has none.
+    """
+    if cpu is Cpu.VNNI and not exact_here():
+        raise BuildError(
+            "--cpu vnni needs a CPU with VNNI or AMX to build on, and this one has neither: its 8-bit "
+            "products overflow, and the quality of other vectors would be measured; give --cpu any"
+        )
