@@ -123,7 +123,8 @@ def load_transformer(kind: str, folder: Path, **settings: Any) -> tuple[Any, lis
     except Exception as error:  # the library raises whatever its readers raise
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise SourceError(f"cannot read the model in {folder}: {reason}") from error
-    return model, sorted(loading["missing_keys"]) + sorted(map(str, loading["mismatched_keys"]))
+    # A tensor of another shape is told with both shapes.
+    return model, sorted({*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])})
 
 
 def write_graph(
