@@ -14,11 +14,12 @@ from build_models.comparison.command import compare
 from build_models.config import KNOWN_ITEM_DOCUMENTS, BuildConfig
 from build_models.errors import BuildError
 from build_models.exits import exits, fail
-from build_models.ner.command import finetune
+from build_models.ner.command import build_tagger, finetune, refuse_options
+from build_models.ner.config import MAX_F1_LOSS
 from build_models.quality.gate import Gate
 from build_models.recipes import RECIPES, parse_recipes
 from build_models.sources import DEFAULT_MODEL
-from worker.bundle import Pooling
+from worker.bundle import Pooling, Task
 from worker.cpu_flags import Cpu
 
 _GATE = Gate()
@@ -41,6 +42,13 @@ main.add_command(finetune)
 
 @main.command()
 @click.option(
+    "--task",
+    type=click.Choice([str(task) for task in Task]),
+    default=str(Task.EMBEDDING),
+    help="What the model computes. ner: tags of words; the model is a Hugging Face token-classification "
+    "folder, and the bundle is for build_models.ner.tagger, not for the worker.",
+)
+@click.option(
     "--model",
     default=DEFAULT_MODEL,
     metavar="DIR|HUB_ID",
@@ -62,7 +70,8 @@ main.add_command(finetune)
     help="Folder with corpus.parquet (doc_id, title, text), queries.parquet (query_id, text) and "
     "qrels.parquet (query_id, doc_id, relevance). Title and text are joined by a newline. "
     "May be given again, and the worst set decides. "
-    f"Without it, {KNOWN_ITEM_DOCUMENTS} docstrings of Python's standard library: summary line → body.",
+    f"Without it, {KNOWN_ITEM_DOCUMENTS} docstrings of Python's standard library: summary line → body. "
+    "For --task ner, which needs one: test.parquet and train.parquet (tokens, ner_tags).",
 )
 @click.option(
     "--eval-documents", default=0, help="Documents of each set at most, judged ones always kept; 0: all."
@@ -90,6 +99,11 @@ main.add_command(finetune)
     help="Least mean cosine between served and FP32 vectors of documents, 0 to 1.",
 )
 @click.option(
+    "--max-f1-loss",
+    default=MAX_F1_LOSS,
+    help="For --task ner: what strict F1 may lose beside FP32 on every test split, absolute, 0 to 1.",
+)
+@click.option(
     "--pooling",
     type=click.Choice([str(pooling) for pooling in Pooling]),
     help="Overrules the model's own; must be given for a folder that declares none (no modules.json).",
@@ -108,7 +122,10 @@ main.add_command(finetune)
     "everywhere. vnni: they have 8, and the worker refuses to serve them without VNNI or AMX (x86).",
 )
 @click.option("--force", is_flag=True, help="Replace a bundle that is already at --out.")
+@click.pass_context
 def build(
+    context: click.Context,
+    task: str,
     model: str,
     out: Path,
     recipes: str,
@@ -119,6 +136,7 @@ def build(
     min_bound: float,
     min_overlap: float,
     min_cosine: float,
+    max_f1_loss: float,
     pooling: str | None,
     normalize: bool | None,
     max_tokens: int | None,
@@ -126,6 +144,10 @@ def build(
     force: bool,
 ) -> None:
     """Exports a model, quantizes it, measures what that cost, and writes a bundle if it is little enough."""
+    refuse_options(context, Task(task))
+    if Task(task) is Task.NER:
+        build_tagger(model, out, recipes, eval_data, max_f1_loss, max_tokens, Cpu(cpu), force=force)
+        return
     try:
         config = BuildConfig(
             model=model,

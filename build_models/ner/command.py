@@ -1,10 +1,10 @@
 """The command `finetune`, and what `build --task ner` does; torch is imported only once they run."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from build_models.errors import BuildError
 from build_models.exits import exits
@@ -15,10 +15,20 @@ from build_models.ner.config import (
     FinetuneConfig,
     NerBuildConfig,
 )
+from build_models.recipes import parse_recipes
 from build_models.sources import DEFAULT_MODEL
 from worker.bundle import Task
+from worker.cpu_flags import Cpu
 from worker.cpus import read_cpus
 
+# Options of `build` that belong to the other task.
+_NOT_FOR = {
+    Task.EMBEDDING: ("max_f1_loss",),
+    Task.NER: (
+        *("eval_documents", "eval_queries", "min_retention", "min_bound", "min_overlap", "min_cosine"),
+        *("pooling", "normalize"),
+    ),
+}
 _DEFAULTS = FinetuneConfig(model=DEFAULT_MODEL, data=Path(), out=Path())
 
 
@@ -80,14 +90,41 @@ def finetune(task: str, amp: str, threads: int | None, **settings: Any) -> None:
         click.echo(f"{config.out}: strict F1 {report.test.overall.f1:.4f} on {report.data}'s test split")
 
 
-def build_tagger(settings: Mapping[str, Any]) -> None:
-    """Does what `build --task ner` asks for.
+def refuse_options(context: click.Context, task: Task) -> None:
+    """Refuses options of `build` that say nothing of a task.
 
-    Args:
-        settings: The fields of `NerBuildConfig`.
+    Raises:
+        click.UsageError: One was given.
     """
+    for name in _NOT_FOR[task]:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} says nothing of --task {task}; leave it out")
+
+
+def build_tagger(
+    model: str,
+    out: Path,
+    recipes: str,
+    eval_data: tuple[Path, ...],
+    max_f1_loss: float,
+    max_tokens: int | None,
+    cpu: Cpu,
+    *,
+    force: bool,
+) -> None:
+    """Does what `build --task ner` asks for; the options are those of `build`."""
     try:
-        config = NerBuildConfig(**settings)
+        config = NerBuildConfig(
+            model=model,
+            out=out,
+            recipes=parse_recipes(recipes),
+            eval_data=eval_data,
+            max_f1_loss=max_f1_loss,
+            max_tokens=max_tokens,
+            cpu=cpu,
+            force=force,
+        )
     except BuildError as error:
         raise click.UsageError(str(error)) from error
     from build_models.ner.pipeline import build as run

@@ -5,8 +5,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from build_models.config import check_cpu_choice
 from build_models.errors import BuildError
 from build_models.recipes import Recipe
+from worker.cpu_flags import Cpu
 
 # Of strict F1, absolute: what INT8 may cost.
 MAX_F1_LOSS = 0.003
@@ -91,6 +93,7 @@ class NerBuildConfig:
         eval_data: Folders with `train|validation|test.parquet`; F1 is measured on every test split.
         max_f1_loss: What the strict F1 may lose beside FP32 on every set, absolute, 0 to 1.
         max_tokens: Longest window in tokens; None keeps the model's own limit.
+        cpu: CPUs that the bundle may run on; VNNI gives quantized weights their eighth bit.
         force: Whether a bundle that is there already is replaced.
     """
 
@@ -100,9 +103,11 @@ class NerBuildConfig:
     eval_data: tuple[Path, ...]
     max_f1_loss: float = MAX_F1_LOSS
     max_tokens: int | None = None
+    cpu: Cpu = Cpu.ANY
     force: bool = False
 
     def __post_init__(self) -> None:
+        check_cpu_choice(self.cpu)
         if not 0 <= self.max_f1_loss <= 1:
             raise BuildError(f"max-f1-loss is {self.max_f1_loss}, wanted an F1 from 0 to 1")
         if not self.eval_data:

@@ -8,18 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from build_models.errors import EvaluationError
+from build_models.quality.tables import Column, read_table
 
 OUTSIDE = "O"
 # Fewer sentences say nothing of an F1; arbitrary.
 MIN_SENTENCES = 20
-_Cells = list[str | None] | None  # of one row, as Parquet holds them
-_COLUMNS = ("tokens", "ner_tags")
+_Cells = list[str | None]  # of one row, as Parquet holds them
+_COLUMNS = {"tokens": Column.WORDS, "ner_tags": Column.WORDS}
 
 
 class Split(StrEnum):
@@ -56,10 +53,9 @@ def read_split(folder: Path, split: Split) -> list[Sentence]:
             no entity is there, or there are too few sentences.
     """
     path = split_file(folder, split)
-    columns = _columns(path)
-    sentences = [
-        _sentence(path, row, words, tags) for row, (words, tags) in enumerate(zip(*columns, strict=True))
-    ]
+    columns = read_table(path, _COLUMNS, files="train.parquet, validation.parquet and test.parquet")
+    rows = zip(columns["tokens"], columns["ner_tags"], strict=True)
+    sentences = [_sentence(path, row, words, tags) for row, (words, tags) in enumerate(rows)]
     sentences = [sentence for sentence in sentences if sentence.words]
     if len(sentences) < MIN_SENTENCES:
         raise EvaluationError(
@@ -77,6 +73,11 @@ def entity_types(sentences: Sequence[Sentence]) -> tuple[str, ...]:
     """Returns the types of entity in sentences, sorted."""
     tags = {tag for sentence in sentences for tag in sentence.tags}
     return tuple(sorted({tag[2:] for tag in tags if tag != OUTSIDE}))
+
+
+def entity_types_of(labels: Sequence[str]) -> tuple[str, ...]:
+    """Returns the types of entity that labels name, sorted."""
+    return tuple(sorted({label[2:] for label in labels if label[1:2] == "-"}))
 
 
 def iob2_labels(types: Sequence[str]) -> tuple[str, ...]:
@@ -98,40 +99,7 @@ def check_known(path: Path, sentences: Sequence[Sentence], labels: Sequence[str]
         )
 
 
-def _columns(path: Path) -> tuple[list[Any], list[Any]]:
-    try:
-        schema = pq.read_schema(path)
-        missing = [name for name in _COLUMNS if name not in schema.names]
-        if missing:
-            raise EvaluationError(
-                f"{path} has no column {', '.join(missing)}; it has {', '.join(schema.names)}"
-            )
-        for name in _COLUMNS:
-            if not _is_list_of_strings(schema.field(name).type):
-                raise EvaluationError(
-                    f"{path}: {name} is of type {schema.field(name).type}, wanted lists of strings"
-                )
-        table = pq.read_table(path, columns=list(_COLUMNS))
-    except FileNotFoundError as error:
-        raise EvaluationError(
-            f"{path} is missing; a set for taggers is train.parquet, validation.parquet and test.parquet"
-        ) from error
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise EvaluationError(f"cannot read {path}: {error}") from error
-    words, tags = (table.column(name).to_pylist() for name in _COLUMNS)
-    return words, tags
-
-
-def _is_list_of_strings(kind: Any) -> bool:
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-        return False
-    return bool(pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type))
-
-
-def _sentence(
-    path: Path, row: int, words: list[str | None] | None, tags: list[str | None] | None
-) -> Sentence:
-    words, tags = words or [], tags or []
+def _sentence(path: Path, row: int, words: _Cells, tags: _Cells) -> Sentence:
     if len(words) != len(tags):
         raise EvaluationError(
             f"{path}: row {row} has {len(words)} tokens and {len(tags)} ner_tags, wanted as many of each"

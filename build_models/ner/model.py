@@ -16,9 +16,7 @@ from build_models.errors import OutputError, SourceError
 from build_models.export import load_transformer, unpadded_inputs, write_graph
 from worker.session import LOGITS
 
-# Parts of a checkpoint that no tag depends on.
-_UNUSED_WEIGHTS = ("bert.pooler.", "roberta.pooler.", "pooler.")
-_HEAD = "classifier."
+_UNUSED_WEIGHTS = "pooler."  # a part of some transformers that no tag depends on
 _LOADER = "AutoModelForTokenClassification"
 
 
@@ -80,14 +78,13 @@ def load_tagger(folder: Path) -> TorchTagger:
         SourceError: The folder holds no token-classification model with all its weights.
     """
     network, missing = load_transformer(_LOADER, folder)
-    missing = _needed(missing)
-    if any(key.startswith(_HEAD) for key in missing):
+    body, head = _split(network, missing)
+    if head:
         raise SourceError(
             f"the model in {folder} has no token-classification head: it gives vectors, not tags; "
             "train one with 'python -m build_models finetune'"
         )
-    if missing:
-        raise SourceError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]}")
+    _check_body(folder, body)
     names = network.config.id2label
     network.eval().requires_grad_(requires_grad=False)
     return TorchTagger(network, tuple(str(names[place]) for place in range(len(names))))
@@ -108,15 +105,22 @@ def new_tagger(folder: Path, labels: tuple[str, ...], seed: int) -> TorchTagger:
         label2id={label: place for place, label in enumerate(labels)},
         ignore_mismatched_sizes=True,  # a head for other labels is left behind
     )
-    missing = [key for key in _needed(missing) if _HEAD not in key]
-    if missing:
-        raise SourceError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]}")
+    _check_body(folder, _split(network, missing)[0])
     network.set_attn_implementation("sdpa")  # only the export needs the eager form
     return TorchTagger(network, labels)
 
 
-def _needed(missing: list[str]) -> list[str]:
-    return [key for key in missing if not key.startswith(_UNUSED_WEIGHTS)]
+def _split(network: Any, missing: list[str]) -> tuple[list[str], list[str]]:
+    """Returns the missing tensors of the transformer that tags depend on, and those of the head."""
+    prefix = network.base_model_prefix + "."
+    inner = [key for key in missing if key.startswith(prefix)]
+    head = [key for key in missing if not key.startswith(prefix)]
+    return [key for key in inner if not key.startswith(prefix + _UNUSED_WEIGHTS)], head
+
+
+def _check_body(folder: Path, missing: list[str]) -> None:
+    if missing:
+        raise SourceError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]}")
 
 
 class _MaskFree(torch.nn.Module):

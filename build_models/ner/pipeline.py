@@ -1,0 +1,124 @@
+"""The road of a tagger's build: its folder → torch → lean FP32 graph → recipes → gate on F1 → bundle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from build_models.description import describe
+from build_models.errors import GateError
+from build_models.graphs.optimize import operator_counts
+from build_models.ner.candidates import Exported, export_tagger, make_candidate
+from build_models.ner.config import NerBuildConfig
+from build_models.ner.data import Split, check_known, read_split, split_file
+from build_models.ner.evaluate import GateSet, Wanted, compare, find_reference
+from build_models.ner.model import load_tagger
+from build_models.ner.report import CandidateReport, Report, quality_summary, refusal
+from build_models.ner.tagger import Tagger
+from build_models.output import check_output, publish, workspace
+from build_models.progress import say
+from build_models.quality.speed import time_calls
+from build_models.report import speed_summary, versions
+from build_models.sources import resolve
+from worker.bundle import (
+    REPORT_JSON,
+    REPORT_MARKDOWN,
+    Bundle,
+    Manifest,
+    Pooling,
+    file_sha256,
+    write_manifest,
+)
+from worker.cpu_flags import cpu_flags
+
+# Of the weights' size: raw, lean and reference graphs, and two candidates at most, exist at one time.
+_SPACE_FACTOR = 6
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished build.
+
+    Attributes:
+        manifest: Of the bundle that was written.
+        report: All that was measured.
+    """
+
+    manifest: Manifest
+    report: Report
+
+
+def build(config: NerBuildConfig) -> Built:
+    """Builds the bundle that a configuration asks for.
+
+    Raises:
+        GateError: No recipe met the gate; reports were left in `OUT.report`, nothing else.
+        BuildError: The model, the evaluation data or the place of the bundle is wrong; nothing was written.
+    """
+    check_output(config.out, force=config.force)
+    # The pooling is no part of a tagger.
+    source = describe(resolve(config.model), pooling=Pooling.MEAN, max_tokens=config.max_tokens)
+    sets = [
+        GateSet(folder.resolve().name, folder, read_split(folder, Split.TEST)) for folder in config.eval_data
+    ]
+    model = load_tagger(source.folder)
+    for data in sets:
+        check_known(split_file(data.folder, Split.TEST), data.sentences, model.labels)
+    with workspace(config.out, _SPACE_FACTOR * source.weight_bytes) as folder:
+        exported = export_tagger(source, model, folder)
+        wanted = [find_reference(model, exported.reference, data) for data in sets]
+        reports: list[CandidateReport] = []
+        for recipe in (recipe.for_cpu(config.cpu) for recipe in config.recipes):
+            candidate = make_candidate(config, exported, recipe, folder)
+            reports.append(_measure(config, exported, candidate, wanted))
+            report = Report(
+                reference_bytes=exported.reference.model.stat().st_size,
+                parity=exported.parity,
+                max_f1_loss=config.max_f1_loss,
+                candidates=tuple(reports),
+            )
+            if reports[-1].refusal is None:
+                return Built(_publish(reports[-1].manifest, report, candidate.path, config.out), report)
+            say(f"{recipe.name} does not meet the gate: {reports[-1].refusal}")
+        raise _refuse(config, report)
+
+
+def _measure(
+    config: NerBuildConfig, exported: Exported, candidate: Bundle, wanted: Sequence[Wanted]
+) -> CandidateReport:
+    sets = tuple(compare(candidate, found) for found in wanted)
+    calls = {"fp32": Tagger(exported.reference).logits, "served": Tagger(candidate).logits}
+    milliseconds = time_calls(calls, exported.source.max_tokens, exported.vocabulary)
+    return CandidateReport(
+        manifest=replace(
+            candidate.manifest,
+            cpu_flags=cpu_flags(),
+            quality=quality_summary(sets),
+            speed=speed_summary(milliseconds["fp32"], milliseconds["served"]),
+            versions=versions(),
+        ),
+        model_bytes=candidate.model.stat().st_size,
+        operators=operator_counts(candidate.model),
+        milliseconds=milliseconds["served"],
+        reference_milliseconds=milliseconds["fp32"],
+        sets=sets,
+        refusal=refusal(sets, config.max_f1_loss),
+    )
+
+
+def _publish(manifest: Manifest, report: Report, folder: Path, out: Path) -> Manifest:
+    report.write(folder)
+    reports = {name: file_sha256(folder / name) for name in (REPORT_JSON, REPORT_MARKDOWN)}
+    manifest = replace(manifest, files={**manifest.files, **reports})
+    write_manifest(folder, manifest)
+    publish(folder, out)
+    return manifest
+
+
+def _refuse(config: NerBuildConfig, report: Report) -> GateError:
+    kept = config.out.with_name(config.out.name + ".report")
+    kept.mkdir(parents=True, exist_ok=True)
+    report.write(kept)
+    return GateError(
+        f"nothing was written to {config.out}: {report.candidates[-1].refusal}; see {kept}, "
+        "try other --recipes, or accept more with --max-f1-loss"
+    )
