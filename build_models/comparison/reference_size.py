@@ -8,6 +8,7 @@ from build_models.comparison.exported import quantized
 from build_models.comparison.retrieval import read_sets
 from build_models.comparison.served import served, timed_rows
 from build_models.comparison.stand_in import write_stand_in
+from build_models.comparison.subjects import Subject
 from build_models.comparison.table import Table
 from build_models.comparison.torch_baseline import TorchBaseline, threads
 from build_models.description import describe
@@ -20,25 +21,25 @@ _DEFAULT_RECIPE = "int8-dynamic"  # beside bundles that are not quantized, or by
 _NOTE = "Random weights: size and speed only. Neither depends on the weights' values, quality does."
 
 
-def reference_size_table(config: CompareConfig, first: Bundle, folder: Path) -> Table:
+def reference_size_table(config: CompareConfig, subject: Subject, folder: Path) -> Table:
     """Returns the table of the model that the configuration names, quantized as the first bundle is.
 
     Args:
         config: How to compare.
-        first: A bundle whose tokenizer and recipe are taken over.
+        subject: Whose first bundle's tokenizer and recipe are taken over, and whose texts are timed.
         folder: For files that are needed only now.
 
     Raises:
         BuildError: It cannot be made or exported.
     """
-    size = config.reference_size
+    size, first = config.reference_size, subject.bundles[0]
     say(f"making a model of {size}'s size with random weights")
     home = ModelFolder(f"{size}-sized", folder / str(size))
     write_stand_in(size, first.tokenizer, home.path)
     baseline = TorchBaseline(describe(home, pooling=Pooling.MEAN))
     fp32 = fp32_row(baseline, folder)
     baseline.use_default_attention()
-    texts = read_sets((), config)
+    texts = read_sets(subject.eval_data if subject.task is Task.EMBEDDING else (), config)
     # A tokenizer of more pieces than the vocabulary gives ids that no embedding has.
     ids = query_ids(texts, config, first) % baseline.vocabulary
     int8 = served(quantized(baseline.source, fp32.bundle, recipe_for(first), list(ids), folder).bundle)

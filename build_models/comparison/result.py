@@ -32,7 +32,7 @@ def compare(config: CompareConfig) -> Comparison:
     tables = [_table(subject, config) for subject in subjects]
     if config.reference_size is not ReferenceSize.NONE:
         with _folder() as folder:
-            tables.append(reference_size_table(config, subjects[0].bundles[0], folder))
+            tables.append(reference_size_table(config, subjects[0], folder))
     comparison = Comparison(tuple(tables), config.queries, config.tokens, machine(), versions())
     if config.json is not None:
         text = json.dumps(comparison.to_json(), indent=2, ensure_ascii=False) + "\n"

@@ -15,7 +15,7 @@ from build_models.errors import OutputError
 from worker.bundle import TOKENIZER
 
 # `distilbert-base-uncased`: 66 million parameters in 6 layers, 768 wide, 12 heads (Sanh et al. 2019).
-_SETTINGS = {
+SETTINGS = {
     ReferenceSize.DISTILBERT: {
         "vocab_size": 30522,
         "max_position_embeddings": 512,
@@ -39,7 +39,7 @@ def write_stand_in(size: ReferenceSize, tokenizer: Path, folder: Path) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    config = transformers.AutoConfig.for_model(str(size), **_SETTINGS[size])
+    config = transformers.AutoConfig.for_model(str(size), **SETTINGS[size])
     with torch.random.fork_rng():
         torch.manual_seed(_SEED)
         model = transformers.AutoModel.from_config(config)
