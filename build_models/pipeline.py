@@ -219,6 +219,6 @@ def _refuse(config: BuildConfig, report: Report) -> GateError:
     kept.mkdir(parents=True, exist_ok=True)
     report.write(kept)
     return GateError(
-        f"nothing was written to {config.out}: {report.candidates[-1].refusal}; see {kept}, "
-        "try other --recipes, or accept less with the option named"
+        f"nothing was written to {config.out}: {report.candidates[-1].refusal}; see "
+        f"{kept} for all that was measured, try other --recipes, or ask for less"
     )

@@ -298,6 +298,8 @@ def test_weights_that_are_missing(make_model: Callable[..., Path], eval_data: Pa
         ),
         (["--recipes", "fp32,fp32"], 2, "error: recipes 'fp32,fp32' name one twice"),
         (["--min-retention", "1.5"], 2, "error: min-retention is 1.5, wanted a share from 0 to 1"),
+        (["--min-bound", "2"], 2, "error: min-bound is 2.0, wanted a share from 0 to 1"),
+        (["--eval-queries", "5"], 1, "error: evaluation set docstrings has 5 judged queries, wanted 10"),
         (["--eval-queries", "-1"], 2, "error: eval-documents and eval-queries count"),
         (["--pooling", "average"], 2, "error: Invalid value for '--pooling'"),
         (["--model", "./nowhere"], 1, "error: there is no folder ./nowhere"),
