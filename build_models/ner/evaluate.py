@@ -12,7 +12,7 @@ from build_models.ner.predict import predict
 from build_models.ner.report import SetQuality
 from build_models.ner.scores import Counts, count, f1_loss, quality
 from build_models.ner.tagger import Tagger
-from build_models.ner.words import WordTokenizer
+from build_models.ner.words import Window, WordTokenizer
 from build_models.progress import progress
 from build_models.recipes import FP32
 from worker.bundle import Bundle
@@ -60,12 +60,29 @@ def find_reference(model: TorchTagger, reference: Bundle, data: GateSet) -> Want
     tokenizer = WordTokenizer(reference.tokenizer, reference.manifest.max_tokens)
     windows = tokenizer.encode([row.words for row in data.sentences])
     data = replace(data, cut=sum(len(found) > 1 for found in windows))
+    return Wanted(data, torch_counts(model, windows, data), served_counts(reference, data))
+
+
+def torch_counts(model: TorchTagger, windows: Sequence[Sequence[Window]], data: GateSet) -> Counts:
+    """Returns what torch finds in a set, in padded batches.
+
+    Args:
+        model: The tagger.
+        windows: Of each sentence of the set, as its tokenizer cuts them.
+        data: The set.
+    """
     tags = predict(model, windows, [len(row.words) for row in data.sentences], f"torch: {data.name}")
-    return Wanted(data, _count(model.labels, data, tags), _tag(reference, data))
+    return _count(model.labels, data, tags)
 
 
-def _tag(bundle: Bundle, data: GateSet) -> Counts:
-    """Tags each sentence alone, as many at a time as there are CPUs; runtime and tokenizer leave the GIL."""
+def served_counts(bundle: Bundle, data: GateSet) -> Counts:
+    """Returns what a bundle finds in a set, each sentence tagged alone.
+
+    As many at a time as there are CPUs: runtime and tokenizer leave the GIL.
+
+    Raises:
+        ModelError: The graph could not compute.
+    """
     tagger = Tagger(bundle)
     tags: list[list[str]] = []
     label = f"{bundle.manifest.recipe['name']}: {data.name}"
@@ -91,7 +108,7 @@ def compare(candidate: Bundle, wanted: Wanted) -> SetQuality:
     """
     data = wanted.data
     same = candidate.manifest.recipe["name"] == FP32.name  # measuring again would compare a run with itself
-    counts = wanted.reference if same else _tag(candidate, data)
+    counts = wanted.reference if same else served_counts(candidate, data)
     types = entity_types_of(candidate.manifest.labels)
     words = [len(row.words) for row in data.sentences]
     return SetQuality(
