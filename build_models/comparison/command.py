@@ -35,7 +35,7 @@ from build_models.sources import DEFAULT_MODEL
 @click.option(
     "--eval-documents", default=0, help="Documents of each set at most, judged ones always kept; 0: all."
 )
-@click.option("--eval-queries", default=0, help="Queries of each set at most; 0: all.")
+@click.option("--eval-queries", default=0, help="Queries, or sentences, of each set at most; 0: all.")
 @click.option(
     "--reference-size",
     default=str(ReferenceSize.NONE),

@@ -27,7 +27,7 @@ class CompareConfig:
         models: Folder or hub id of the models that the bundles were built from, one for each task at most.
         eval_data: Folders of evaluation sets; none for the known-item set of docstrings.
         eval_documents: Documents of each set at most, those judged always kept; 0 for all.
-        eval_queries: Queries of each set at most; 0 for all.
+        eval_queries: Queries of each set at most, or sentences of a tagger's; 0 for all.
         reference_size: Size of a model with random weights that is timed as well.
         queries: How many queries are timed.
         tokens: Tokens of each of them, special ones included.

@@ -11,18 +11,16 @@ from build_models.comparison.config import CompareConfig
 from build_models.comparison.exported import export_fp32
 from build_models.comparison.queries import exact_queries
 from build_models.comparison.retrieval import read_sets, scores_of_rows, served_run, served_vectors
-from build_models.comparison.served import AS_SERVED, Served, all_served, timed_rows
+from build_models.comparison.served import AS_SERVED, NO_MODEL, Served, all_served, timed_rows
 from build_models.comparison.subjects import Subject, check_fits
 from build_models.comparison.table import Table
 from build_models.comparison.timing import Precision, System
-from build_models.comparison.torch_baseline import TorchBaseline, threads
+from build_models.comparison.torch_baseline import TorchBaseline, threads, ways
 from build_models.description import SourceModel, describe
 from build_models.progress import say
 from build_models.quality.judgements import EvalSet
 from worker.bundle import Bundle, Task
 from worker.tokenizer import Tokenizer
-
-NO_MODEL = "PyTorch FP32 is left out: which model the bundles were built from is not known; give --model."
 
 
 def embedding_table(subject: Subject, config: CompareConfig, folder: Path) -> Table:
@@ -78,7 +76,7 @@ def fp32_row(baseline: TorchBaseline, folder: Path) -> Served:
 def torch_system(baseline: TorchBaseline, ids: NDArray[np.int64]) -> System:
     """Returns torch as it is timed."""
     precision = Precision.PYTORCH_FP32
-    return System(str(precision), precision, baseline.source.weight_bytes, baseline.ways(), ids)
+    return System(str(precision), precision, baseline.source.weight_bytes, ways(baseline.reference), ids)
 
 
 def served_systems(rows: Sequence[Served], ids: NDArray[np.int64]) -> list[System]:

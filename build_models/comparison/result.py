@@ -13,9 +13,11 @@ from build_models.comparison.embedding import embedding_table
 from build_models.comparison.reference_size import reference_size_table
 from build_models.comparison.subjects import Subject, read_subjects
 from build_models.comparison.table import Comparison, Table
+from build_models.comparison.tagging import tagging_table
 from build_models.errors import OutputError
 from build_models.report import machine, versions
 from build_models.whole_file import check_place, write_whole
+from worker.bundle import Task
 
 
 def compare(config: CompareConfig) -> Comparison:
@@ -44,7 +46,8 @@ def compare(config: CompareConfig) -> Comparison:
 
 def _table(subject: Subject, config: CompareConfig) -> Table:
     with _folder() as folder:
-        return embedding_table(subject, config, folder)
+        make = tagging_table if subject.task is Task.NER else embedding_table
+        return make(subject, config, folder)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from worker.bundle import MODEL, Bundle
 from worker.session import INTEGER_KERNELS
 
 AS_SERVED = "as the worker runs it"
+NO_MODEL = "PyTorch FP32 is left out: which model the bundles were built from is not known; give --model."
 
 
 @dataclass(frozen=True)

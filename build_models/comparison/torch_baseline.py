@@ -4,8 +4,9 @@ Attention is the library's default (sdpa, where the architecture has it), texts 
 a padded batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,22 +35,7 @@ class TorchBaseline(TorchModel):
 
     def use_default_attention(self) -> None:
         """Leaves the attention that can be exported for the fast one; export before."""
-        try:
-            self._model.set_attn_implementation("sdpa")
-        except (ValueError, NotImplementedError):
-            return  # the architecture has the eager form alone, which it was loaded with
-
-    def ways(self) -> Mapping[str, Run]:
-        """Returns the ways to run queries of one length: as one batch, and one after the other."""
-
-        def batches(ids: NDArray[np.int64]) -> None:
-            self.reference(ids, np.ones_like(ids))
-
-        def single(ids: NDArray[np.int64]) -> None:
-            for row in ids:
-                self.reference(row[None], np.ones_like(row[None]))
-
-        return {BATCHES: batches, ONE_AT_A_TIME: single}
+        use_default_attention(self._model)
 
     def eval_set(self, data: EvalSet, tokenizer: Tokenizer) -> Vectors:
         """Returns the vectors and lengths of all texts of a set, in its order."""
@@ -81,6 +67,31 @@ class TorchBaseline(TorchModel):
                 vectors[rows] = self.reference(*_pad([encoded[row] for row in rows], self.padding_id))
                 advance(len(rows))
         return vectors, lengths
+
+
+def use_default_attention(network: Any) -> None:
+    """Brings a model of transformers from the eager attention to that which its library would choose."""
+    try:
+        network.set_attn_implementation("sdpa")
+    except (ValueError, NotImplementedError):
+        return  # the architecture has the eager form alone, which it was loaded with
+
+
+def ways(compute: Callable[[NDArray[np.int64], NDArray[np.int64]], object]) -> Mapping[str, Run]:
+    """Returns the ways to run queries of one length: as one batch, and one after the other.
+
+    Args:
+        compute: Takes ids and mask, int64 `[texts, tokens]` each.
+    """
+
+    def batches(ids: NDArray[np.int64]) -> None:
+        compute(ids, np.ones_like(ids))
+
+    def single(ids: NDArray[np.int64]) -> None:
+        for row in ids:
+            compute(row[None], np.ones_like(row[None]))
+
+    return {BATCHES: batches, ONE_AT_A_TIME: single}
 
 
 @contextmanager
