@@ -56,9 +56,18 @@ class SourceModel:
 
     @property
     def weight_bytes(self) -> int:
-        """Size of the weights in the folder."""
+        """Size of the weights in the folder.
+
+        Raises:
+            SourceError: A file of weights cannot be read.
+        """
         found = list(self.folder.glob("*.safetensors")) or list(self.folder.glob("*.bin"))
-        return sum(file.stat().st_size for file in found)
+        try:
+            return sum(file.stat().st_size for file in found)
+        except OSError as error:
+            raise SourceError(
+                f"cannot read {error.filename} ({error.strerror}); the model folder is incomplete"
+            ) from error
 
 
 def describe(

@@ -34,6 +34,8 @@ _TEXTS = (
     "",
     "word " * 2000,
 )
+# Protobuf reads messages below 2 GiB; what is not weights takes a few MB of one.
+_MAX_GRAPH_BYTES = 2**31 - 2**26
 # Parts of a checkpoint that no text vector depends on.
 _UNUSED_WEIGHTS = ("pooler.",)
 # Of everything that is read: nothing is fetched, and no code that a folder brings along is run.
@@ -51,7 +53,7 @@ class TorchModel:
     """The unmodified model in FP32.
 
     Raises:
-        SourceError: Config or weights cannot be read, or weights are missing.
+        SourceError: Config or weights cannot be read, weights are missing, or they are too large for a graph.
     """
 
     def __init__(self, source: SourceModel) -> None:
@@ -63,6 +65,7 @@ class TorchModel:
             raise SourceError(
                 f"the weights in {source.folder} lack {len(missing)} tensors, such as {missing[0]}"
             )
+        _check_size(source.name, sum(parameter.numel() for parameter in model.parameters()))
         self._model = model.eval().requires_grad_(requires_grad=False)
         self._steps, self.dim = load_steps(source.steps, int(model.config.hidden_size))
         self.vocabulary = int(model.config.vocab_size)
@@ -96,6 +99,15 @@ class TorchModel:
         """
         graph = _MaskFree(self._model, self._steps, self._source, self._architecture)
         write_graph(graph, path, OUTPUT, ("batch",), self._source.name, self.vocabulary)
+
+
+def _check_size(name: str, parameters: int) -> None:
+    size = parameters * torch.float32.itemsize
+    if size > _MAX_GRAPH_BYTES:
+        raise SourceError(
+            f"{name} has {parameters / 1e6:.0f} million parameters, {size / 1e9:.1f} GB in FP32; a graph in "
+            f"one file holds less than {_MAX_GRAPH_BYTES / 1e9:.1f} GB (protobuf): take a smaller model"
+        )
 
 
 def load_transformer(kind: str, folder: Path, **settings: Any) -> tuple[Any, list[str]]:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from build_models.errors import OutputError
+from build_models.errors import GateError, OutputError
+from build_models.space import explain
 from worker.bundle import MANIFEST
 
 _AT_FDCWD = -100
@@ -40,7 +41,8 @@ def workspace(out: Path, needed_bytes: int) -> Iterator[Path]:
     """Makes a folder on the file system of `out`, and removes what is left in it afterwards.
 
     Raises:
-        OutputError: It cannot be made, or there is too little space left.
+        OutputError: It cannot be made, there is too little space left, or the work inside ran out of space:
+            whatever a library made of that, it is said here.
     """
     parent = out.absolute().parent
     prefix = f".{out.name}.building-"
@@ -51,15 +53,27 @@ def workspace(out: Path, needed_bytes: int) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"cannot write in {parent} ({error.strerror}); give another --out") from error
     try:
-        free = shutil.disk_usage(folder).free
-        if free < needed_bytes:
-            raise OutputError(
-                f"{parent} has {free >> 20} MiB left, this build needs about {needed_bytes >> 20}; "
-                "free some space or give another --out"
-            )
+        _check_space(folder, parent, needed_bytes)
         yield folder
+    except (GateError, OutputError):
+        raise
+    except Exception as error:
+        if reason := explain(error, folder, parent):
+            raise OutputError(reason) from error
+        if isinstance(error, OSError):
+            raise OutputError(f"cannot write in {parent} ({error.strerror or error})") from error
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_space(folder: Path, parent: Path, needed_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise OutputError(
+            f"{parent} has {free >> 20} MiB left, this build needs about {needed_bytes >> 20}; "
+            "free some space or give another --out"
+        )
 
 
 def publish(folder: Path, out: Path) -> None:
@@ -77,6 +91,13 @@ def publish(folder: Path, out: Path) -> None:
         _sync_folder(out.absolute().parent)
     except OSError as error:
         raise OutputError(f"cannot move what was made to {out} ({error.strerror})") from error
+
+
+def move_files(folder: Path, kept: Path) -> None:
+    """Moves finished files into a folder that may hold others; each is there whole or not at all."""
+    kept.mkdir(parents=True, exist_ok=True)
+    for file in sorted(folder.iterdir()):
+        file.replace(kept / file.name)
 
 
 def _remove_left_over(parent: Path, prefix: str) -> None:

@@ -14,7 +14,7 @@ from build_models.errors import GateError
 from build_models.export import TorchModel, check_tokenizer
 from build_models.graphs.migrate import activation_ranges, migrate
 from build_models.graphs.optimize import check_operators, operator_counts, optimize
-from build_models.output import check_output, publish, workspace
+from build_models.output import check_output, move_files, publish, workspace
 from build_models.parity import ShapeParity, check_parity
 from build_models.progress import say
 from build_models.quality.encode import Vectors, encoder
@@ -94,7 +94,7 @@ def build(config: BuildConfig) -> Built:
             if measured.refusal is None:
                 return Built(_publish(measured.manifest, report, candidate.bundle.path, config.out), report)
             say(f"{recipe.name} does not meet the gate: {measured.refusal}")
-        raise _refuse(config, report)
+        raise _refuse(config, report, folder / "report")
 
 
 def _read_sets(config: BuildConfig) -> list[EvalSet]:
@@ -214,10 +214,11 @@ def _publish(manifest: Manifest, report: Report, folder: Path, out: Path) -> Man
     return manifest
 
 
-def _refuse(config: BuildConfig, report: Report) -> GateError:
+def _refuse(config: BuildConfig, report: Report, folder: Path) -> GateError:
     kept = config.out.with_name(config.out.name + ".report")
-    kept.mkdir(parents=True, exist_ok=True)
-    report.write(kept)
+    folder.mkdir()
+    report.write(folder)
+    move_files(folder, kept)
     return GateError(
         f"nothing was written to {config.out}: {report.candidates[-1].refusal}; see "
         f"{kept} for all that was measured, try other --recipes, or ask for less"

@@ -45,6 +45,8 @@ def resolve(model: str) -> ModelFolder:
         return ModelFolder(path.resolve().name, path.resolve())
     if path.exists():
         raise SourceError(f"{model} is a file; give the model's folder or a hub id such as owner/name")
+    if path.is_symlink():
+        raise SourceError(f"{model} is a link that leads nowhere; give the model's folder or a hub id")
     if model in _PACKAGED_NAMES:
         packaged = packaged_folder()
         if packaged is not None:
