@@ -80,13 +80,13 @@ main.add_command(finetune)
 @click.option(
     "--min-retention",
     default=_GATE.min_retention,
-    help="Share of FP32's nDCG@10 that must be kept on every set, 0 to 1; also where FP32's documents meet "
-    "the served model's queries, and the reverse. Below it nothing is written.",
+    help="Share of FP32's nDCG@10 that must be kept on every set, 0 to 1; below it nothing is written.",
 )
 @click.option(
     "--min-bound",
     default=_GATE.min_bound,
-    help="Lower 95 % bound of that share on every set (paired bootstrap over queries), 0 to 1; 0: off.",
+    help="Lower 95 % bound of that share on every set (paired bootstrap over queries), 0 to 1; 0: off. Also "
+    "the share to keep where FP32's documents meet the served model's queries, and the reverse.",
 )
 @click.option(
     "--min-overlap",
