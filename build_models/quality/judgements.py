@@ -21,6 +21,9 @@ KNOWN_ITEM = "docstrings"
 # from a handful of queries is what chance made of it. Both arbitrary.
 MIN_DOCUMENTS = 20
 MIN_QUERIES = 10
+# trec_eval, which measures, reserves memory for every grade up to the highest: 2^31 of them end the process.
+# People grade to 4 or so; the limit itself is arbitrary.
+MAX_RELEVANCE = 1000
 
 # Shorter bodies say too little to be found by, longer ones are mostly cut; both arbitrary.
 _BODY_CHARACTERS = (100, 4000)
@@ -72,7 +75,7 @@ def read_eval_set(folder: Path) -> EvalSet:
 
     Raises:
         EvaluationError: A file or column is missing or wrong, an id is there twice, a pair of query and
-            document is judged in two ways, or no query is judged.
+            document is judged in two ways or beyond all grades, or no query is judged.
     """
     corpus = read_table(
         folder / "corpus.parquet", {"doc_id": Column.ID, "text": Column.TEXT}, {"title": Column.TEXT}
@@ -182,6 +185,11 @@ def _read_judgements(path: Path, documents: Mapping[str, str]) -> dict[str, dict
             raise EvaluationError(
                 f"{path} judges document {document} for query {query} as {grades[query, document]} and as "
                 f"{relevance}; keep one"
+            )
+        if relevance > MAX_RELEVANCE:
+            raise EvaluationError(
+                f"{path} judges document {document} for query {query} as {relevance}, wanted {MAX_RELEVANCE} "
+                "at most: a grade, not a count or a time"
             )
         if relevance > 0 and document in documents:
             judgements.setdefault(query, {})[document] = relevance

@@ -94,6 +94,11 @@ def test_missing_column(write_set: Callable[..., Path]) -> None:
             {"query_id": ["a", "a"], "doc_id": ["1", "1"], "relevance": [1, 2]},
             "judges document 1 for query a as 1 and as 2",
         ),
+        (
+            "qrels",
+            {"query_id": ["a"], "doc_id": ["1"], "relevance": [2**31]},
+            "judges document 1 for query a as 2147483648, wanted 1000 at most",
+        ),
         ("qrels", {"query_id": [], "doc_id": [], "relevance": []}, "column query_id of .* is null, wanted"),
         (
             "corpus",
