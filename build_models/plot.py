@@ -181,9 +181,8 @@ def _draw_front(axes: Axes, points: Sequence[Point]) -> None:
 def _inside(axes: Axes, point: Point) -> tuple[float, float]:
     """Returns where a point is drawn: at its place, or at the edge it lies beyond."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    return min(point.milliseconds, right - _EDGE / 2 * (right - left)), max(
-        _quality(point), low + _EDGE * (high - low)
-    )
+    x = min(point.milliseconds, right - _EDGE / 2 * (right - left))
+    return x, max(_quality(point), low + _EDGE * (high - low))
 
 
 def _text(point: Point, place: tuple[float, float]) -> str:

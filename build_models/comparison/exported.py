@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from build_models.candidates import Candidate, make_candidate, write_tokenizer
 from build_models.description import SourceModel
 from build_models.export import TorchModel
-from build_models.graphs.migrate import activation_ranges, migrate
+from build_models.graphs.calibrate import activation_ranges
 from build_models.graphs.optimize import optimize
 from build_models.parity import check_parity
 from build_models.recipes import FP32, Recipe
@@ -50,8 +50,6 @@ def quantized(
     Raises:
         GraphError: The recipe cannot be made of this graph.
     """
-    graph = fp32.model
-    if recipe.migration:
-        graph = folder / "migrated.onnx"
-        migrate(fp32.model, activation_ranges(fp32.model, texts), recipe.migration, graph)
-    return make_candidate(source, recipe, graph, fp32.tokenizer, folder / recipe.name, fp32.manifest.dim)
+    ranges = activation_ranges(fp32.model, texts) if recipe.calibrated else None
+    place = folder / recipe.name
+    return make_candidate(source, recipe, fp32.model, fp32.tokenizer, place, fp32.manifest.dim, ranges)

@@ -28,6 +28,14 @@ SETTINGS = {
 _SEED = 0  # of the weights; arbitrary
 
 
+def weight_bytes(size: ReferenceSize) -> int:
+    """Returns how many bytes the weights of a size take in FP32, nearly: matrices and tables alone."""
+    known = SETTINGS[size]
+    width, inner = known["dim"], known["hidden_dim"]
+    tables = (known["vocab_size"] + known["max_position_embeddings"]) * width
+    return 4 * (tables + known["n_layers"] * (4 * width * width + 2 * width * inner))
+
+
 def write_stand_in(size: ReferenceSize, tokenizer: Path, folder: Path) -> None:
     """Writes the folder of a model as a build reads it: config, random weights, tokenizer.
 

@@ -1,9 +1,11 @@
 """`compare` from its arguments to table, JSON and plot, on real bundles that are small."""
 
 import json
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,9 @@ import pytest
 
 from build_models.canvas import PIXELS
 from build_models.comparison.config import CompareConfig, ReferenceSize
+from build_models.comparison.queries import exact_queries
 from build_models.comparison.result import compare
-from build_models.comparison.stand_in import SETTINGS
+from build_models.comparison.stand_in import SETTINGS, weight_bytes
 from build_models.comparison.table import Comparison
 from build_models.comparison.timing import BATCH, Precision, System, time_systems
 from build_models.errors import BuildError, EvaluationError, OutputError, SourceError
@@ -183,6 +186,43 @@ def test_a_prompt_is_read_by_torch_too(
     assert torch_row.scores[0].value < 1
 
 
+def test_queries_have_exactly_one_length(tiny_bundle: Path, eval_data: Path) -> None:
+    """All timed queries have the tokens asked for, special ones included, and go on where one ended."""
+    data = read_eval_set(eval_data)
+    bundle = read_bundle(tiny_bundle)
+    ids = exact_queries(data.documents.values(), 20, 16, bundle.tokenizer)
+    assert ids.shape == (20, 16)
+    assert len({tuple(row) for row in ids.tolist()}) == 20
+    words = " ".join(data.documents.values()).split()
+    whole = Tokenizer(bundle.tokenizer, 16).encode([" ".join(words[16:32])])[0].ids
+    assert ids[1].tolist() == whole.tolist()
+    with pytest.raises(EvaluationError, match="no words"):
+        exact_queries([" ", ""], 1, 16, bundle.tokenizer)
+
+
+def test_a_busy_machine_is_told(found: Comparison) -> None:
+    """Wall time well above CPU time is said in both forms; equal times are not."""
+    (table,) = found.tables
+    idle = replace(table, rows=tuple(replace(row, milliseconds=row.cpu_milliseconds) for row in table.rows))
+    loud = replace(idle, rows=(replace(idle.rows[0], milliseconds=1.5 * idle.rows[0].cpu_milliseconds),))
+    assert not replace(found, tables=(idle,)).to_json()["busy"]
+    assert "was busy" not in replace(found, tables=(idle,)).to_markdown()
+    assert replace(found, tables=(idle, loud)).to_json()["busy"]
+    assert "up to 1.50 times" in replace(found, tables=(idle, loud)).to_markdown()
+
+
+def test_too_little_space_is_known_first(
+    tiny_bundle: Path, tiny_model_dir: Path, eval_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full temporary folder is one line that says where and what to do, and nothing stays behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(OutputError, match="set TMPDIR"):
+        compare(_config(tiny_bundle, models=(str(tiny_model_dir),), eval_data=(eval_data,)))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_fastest_way_counts_and_rows_take_turns() -> None:
     """Each system sees every query once after a warm-up; the way with the least CPU time is reported."""
     seen: list[tuple[str, int]] = []
@@ -232,6 +272,7 @@ def test_the_reference_model_has_the_real_ones_parameters() -> None:
             transformers.AutoConfig.for_model(str(size), **SETTINGS[size])
         )
     assert sum(tensor.numel() for tensor in model.parameters()) == 66_362_880
+    assert weight_bytes(size) == pytest.approx(4 * 66_362_880, rel=1e-3)
 
 
 def test_a_folder_that_is_no_bundle_is_named(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ def test_the_front_is_what_nothing_beats(pairs: list[tuple[int, int]]) -> None:
     assert front([(float(t), float(q)) for t, q in pairs]) == sorted(wanted)
 
 
-@given(st.lists(st.floats(0, 1000), min_size=5, max_size=20))
-def test_fences_are_tukeys(values: list[float]) -> None:
+@given(st.lists(st.integers(0, 1000), min_size=5, max_size=20))
+def test_fences_are_tukeys(values: list[int]) -> None:
     """Fences lie a multiple of the interquartile range outside the quartiles, as numpy has them."""
     first, third = np.percentile(values, [25, 75])
     low, high = fences(values, 1.5)
@@ -97,14 +97,21 @@ def test_fences_are_tukeys(values: list[float]) -> None:
 def test_labels_never_overlap(data: st.DataObject) -> None:
     """Ten labels of real sizes stay inside the plot and cover neither each other nor a marker."""
     count = data.draw(st.integers(1, 10))
-    corner = st.tuples(st.floats(_PLOT.left, _PLOT.right), st.floats(_PLOT.bottom, _PLOT.top))
+    corner = st.tuples(st.integers(0, 1430), st.integers(0, 540))
     points = data.draw(st.lists(corner, min_size=count, max_size=count))
-    widths = data.draw(st.lists(st.floats(30, 330), min_size=count, max_size=count))
+    widths = data.draw(st.lists(st.integers(30, 330), min_size=count, max_size=count))
     markers = [Box(x - 9, y - 9, x + 9, y + 9) for x, y in points]
     boxes = [found.box for found in place(points, [(width, 22) for width in widths], _PLOT, markers)]
     assert all(_PLOT.holds(box) for box in boxes)
     assert all(one.shared(other) == 0 for one, other in combinations([*boxes], 2))
     assert all(box.shared(marker) == 0 for box in boxes for marker in markers)
+
+
+def test_a_label_without_a_line_is_nearest_to_its_own_point() -> None:
+    """Of two points side by side, neither label lies where a reader would give it to the other."""
+    points = [(500.0, 200.0), (520.0, 200.0)]
+    for point, other, found in zip(points, points[::-1], place(points, [(90, 22)] * 2, _PLOT), strict=True):
+        assert found.led or found.box.distance(*point) < found.box.distance(*other)
 
 
 def test_labels_that_fit_nowhere_are_still_placed() -> None:
