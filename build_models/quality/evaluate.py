@@ -32,6 +32,7 @@ class Reference:
     Attributes:
         data: The set.
         vectors: The FP32 model's.
+        judgements: The set's, with row numbers for ids: trec_eval's are C strings, which end at a NUL.
         measures: Measure to value over all queries.
         ndcg: float64 `[queries]`, nDCG@10 of each query.
         last: float32 `[queries]`, score of each query's tenth hit.
@@ -39,6 +40,7 @@ class Reference:
 
     data: EvalSet
     vectors: Vectors
+    judgements: Mapping[str, Mapping[str, int]]
     measures: Mapping[str, float]
     ndcg: NDArray[np.float64]
     last: NDArray[np.float32]
@@ -52,13 +54,14 @@ def make_reference(data: EvalSet, vectors: Vectors) -> Reference:
     """
     _check_finite(data, vectors)
     rows, scores = search(vectors.queries, vectors.documents, _DEPTH)
-    measures, ndcg = _measure(data, rows, MEASURES)
+    judgements = _by_row(data)
+    measures, ndcg = _measure(judgements, rows, MEASURES)
     if measures[GATE_MEASURE] == 0:
         raise EvaluationError(
             f"the FP32 model finds no relevant document of {data.name} in its ten best; "
             "give other --eval-data"
         )
-    return Reference(data, vectors, measures, ndcg, scores[:, :_OVERLAP_DEPTH][:, -1])
+    return Reference(data, vectors, judgements, measures, ndcg, scores[:, :_OVERLAP_DEPTH][:, -1])
 
 
 def compare(reference: Reference, candidate: Vectors) -> SetQuality:
@@ -70,7 +73,7 @@ def compare(reference: Reference, candidate: Vectors) -> SetQuality:
     data, wanted = reference.data, reference.vectors
     _check_finite(data, candidate)
     rows, _ = search(candidate.queries, candidate.documents, _DEPTH)
-    measures, ndcg = _measure(data, rows, MEASURES)
+    measures, ndcg = _measure(reference.judgements, rows, MEASURES)
     shares = _shares(reference, rows)
     query_cosines = cosines(wanted.queries, candidate.queries)
     document_cosines = cosines(wanted.documents, candidate.documents)
@@ -104,7 +107,7 @@ def _mix(reference: Reference, candidate: Vectors, half: Mixed) -> MixedQuality:
         rows, _ = search(candidate.queries, wanted.documents, _OVERLAP_DEPTH)
     else:
         rows, _ = search(wanted.queries, candidate.documents, _OVERLAP_DEPTH)
-    measures, _ = _measure(reference.data, rows, (_NDCG,))
+    measures, _ = _measure(reference.judgements, rows, (_NDCG,))
     ndcg = measures[GATE_MEASURE]
     return MixedQuality(
         half, ndcg, ndcg / reference.measures[GATE_MEASURE], float(_shares(reference, rows).mean())
@@ -123,19 +126,29 @@ def _check_finite(data: EvalSet, vectors: Vectors) -> None:
         )
 
 
+def _by_row(data: EvalSet) -> dict[str, dict[str, int]]:
+    rows = {document: str(row) for row, document in enumerate(data.documents)}
+    return {
+        str(row): {rows[document]: grade for document, grade in data.judgements[query].items()}
+        for row, query in enumerate(data.queries)
+    }
+
+
 def _measure(
-    data: EvalSet, rows: NDArray[np.intp], measures: tuple[ir_measures.measures.Measure, ...]
+    judgements: Mapping[str, Mapping[str, int]],
+    rows: NDArray[np.intp],
+    measures: tuple[ir_measures.measures.Measure, ...],
 ) -> tuple[dict[str, float], NDArray[np.float64]]:
     """Returns each measure over all queries, and nDCG@10 of each query `[queries]`."""
-    names = np.array(list(data.documents), dtype=object)[rows].tolist()
     # Points by rank: equal scores would be ordered anew, by id, where an index keeps the rows' order.
     points = range(rows.shape[1], 0, -1)
     run = {
-        query: dict(zip(hits, points, strict=True)) for query, hits in zip(data.queries, names, strict=True)
+        query: dict(zip(map(str, hits), points, strict=True))
+        for query, hits in zip(judgements, rows.tolist(), strict=True)
     }
-    overall, single = ir_measures.calc(measures, data.judgements, run)
+    overall, single = ir_measures.calc(measures, judgements, run)
     ndcg = {metric.query_id: metric.value for metric in single if metric.measure == _NDCG}
     return (
         {str(measure): float(overall[measure]) for measure in measures},
-        np.array([ndcg[query] for query in data.queries]),
+        np.array([ndcg[query] for query in judgements]),
     )

@@ -114,6 +114,19 @@ def test_graded_measures_query_by_query() -> None:
     assert found.measures["nDCG@10"] == pytest.approx((first + second) / 2)
 
 
+@pytest.mark.parametrize("common", ["", "a\0", "a b\n", "\U0001f600"])
+def test_ids_may_be_any_text(common: str) -> None:
+    """Ids with spaces, line ends or NULs name what they name."""
+    vectors = _random(30, 12, seed=11)
+    names = [f"{common}{n}" for n in range(30)]
+    best = _best(vectors)
+    judged = {names[n]: {names[answer]: 1} for n, answer in enumerate(best)}
+    texts = dict.fromkeys(names, "")
+    data = EvalSet("made", texts, dict.fromkeys(names[:12], ""), judged)
+    assert make_reference(data, vectors).measures == _reference(vectors, best).measures
+    assert make_reference(data, vectors).ndcg.tolist() == [1] * 12
+
+
 def test_equal_scores_rank_as_an_index_does() -> None:
     """Of documents with equal scores the first counts as first, whatever their ids."""
     same = _vectors(np.ones((12, 2), dtype=np.float32), np.ones((1, 2), dtype=np.float32))

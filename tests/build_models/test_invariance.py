@@ -19,7 +19,7 @@ def _reference(data: EvalSet, documents: list[int], queries: list[int]) -> Refer
     """A set with lengths and no vectors: all that choosing texts looks at."""
     nothing = np.empty((0, 0), dtype=np.float32)
     tokens = [np.array(counts, dtype=np.int64) for counts in (documents, queries)]
-    return Reference(data, Vectors(nothing, nothing, *tokens), {}, np.empty(0), np.empty(0, np.float32))
+    return Reference(data, Vectors(nothing, nothing, *tokens), {}, {}, np.empty(0), np.empty(0, np.float32))
 
 
 @pytest.fixture

@@ -163,13 +163,13 @@ def test_damage_anywhere_is_one_message(write_set: Callable[..., Path]) -> None:
     good = (folder / "corpus.parquet").read_bytes()
     refused = 0
     for at in range(len(good)):
-        for value in (good[at] ^ 0x01, good[at] ^ 0x80):
-            (folder / "corpus.parquet").write_bytes(good[:at] + bytes([value]) + good[at + 1 :])
-            try:
-                read_eval_set(folder)
-            except EvaluationError as error:
-                refused += str(folder) in str(error)
-    assert refused > len(good) // 2
+        changed = bytes([good[at] ^ 1 << at % 8])
+        (folder / "corpus.parquet").write_bytes(good[:at] + changed + good[at + 1 :])
+        try:
+            read_eval_set(folder)
+        except EvaluationError as error:
+            refused += str(folder) in str(error)
+    assert refused > len(good) // 4
 
 
 def test_sets_of_one_name(write_set: Callable[..., Path], tmp_path: Path) -> None:
