@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from build_models.parity import ShapeParity
 from build_models.quality.figures import GATE_MEASURE, Bucket, Cosines, Invariance, Mixed, SetQuality
 from build_models.quality.gate import Gate
+from build_models.quality.judgements import MIN_QUERIES
 
 _NONE = "–"
 _SIDES = {
@@ -64,15 +65,15 @@ def mixed_table(qualities: Sequence[SetQuality]) -> str:
 
 
 def lengths_table(qualities: Sequence[SetQuality]) -> str:
-    """Returns the figures of each length of text."""
-    header = ["set", "tokens", "queries", f"{GATE_MEASURE} kept", "overlap@10", "cosine: mean / least"]
-    header += ["documents", "cosine: mean / least"]
+    """Returns the figures of each length of text; a share kept of too few queries to mean it is left out."""
+    header = ["set", "tokens", "queries", f"{GATE_MEASURE} kept (of {MIN_QUERIES} queries or more)"]
+    header += ["overlap@10", "cosine: mean / least", "documents", "cosine: mean / least"]
     rows = [
         (
             quality.name,
             _length(bucket),
             str(bucket.queries),
-            _share(bucket.retention),
+            _share(bucket.retention if bucket.queries >= MIN_QUERIES else None),
             _share(bucket.overlap),
             _two(bucket.query_cosines),
             str(bucket.documents),

@@ -28,6 +28,7 @@ GOOD = SetQuality(
     query_cosines=COSINES,
     buckets=(
         Bucket(1, 8, 40, 0.9955, 0.91, Cosines(0.99, 0.98, 0.96), 0, None),
+        Bucket(9, 32, 9, 0.5, 0.91, COSINES, 0, None),
         Bucket(33, 128, 0, None, None, None, 1000, COSINES),
         Bucket(513, None, 260, None, 0.92, COSINES, 0, None),
     ),
@@ -119,6 +120,7 @@ def test_all_candidates_first(report: Report) -> None:
         ["good", "FP32's documents, its queries", "0.4985", "0.9970", "0.9400"],
         ["good", "its documents, FP32's queries", "0.4985", "0.9970", "0.9400"],
         ["good", "≤ 8", "40", "0.9955", "0.9100", "0.99000 / 0.96000", "0", "–"],
+        ["good", "9–32", "9", "–", "0.9100", "0.99100 / 0.97100", "0", "–"],
         ["good", "33–128", "0", "–", "–", "–", "1000", "0.99100 / 0.97100"],
         ["good", "513 and more", "260", "–", "0.9200", "0.99100 / 0.97100", "0", "–"],
     ],
@@ -152,7 +154,7 @@ def test_report_for_programs(report: Report, tmp_path: Path) -> None:
     first, second = found["candidates"]
     assert first["invariance"] == {"texts": 40, "changed": 2, "cosine": 0.9}
     assert second["qualities"][0]["mixed"][0]["half"] == "fp32-documents"
-    assert second["qualities"][0]["buckets"][2]["last"] is None
+    assert second["qualities"][0]["buckets"][3]["last"] is None
     assert (tmp_path / "report.md").read_text() == report.to_markdown()
 
 
