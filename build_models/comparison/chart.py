@@ -153,7 +153,8 @@ def _legends(canvas: Figure, tables: Sequence[Table], judged: Sequence[Table]) -
 
 def _name(row: Row) -> str:
     """Returns what a row is called where its colour tells its precision."""
-    return _short(row.name.removeprefix(Precision.ONNX_INT8).strip() or row.name)
+    recipe = row.name.removeprefix(Precision.ONNX_INT8).strip(" ()")
+    return _short(recipe or row.name)
 
 
 def _sets(tables: Sequence[Table]) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from build_models.comparison.table import Row
 from build_models.comparison.timing import Precision, System, time_systems
 from build_models.graphs.optimize import operator_counts
+from build_models.recipes import FP32
 from worker.bundle import MODEL, Bundle
 from worker.session import INTEGER_KERNELS
 
@@ -35,10 +36,11 @@ class Served:
 
 def served(bundle: Bundle) -> Served:
     """Returns a bundle as a row: its precision read from the graph itself, its name with the recipe's."""
-    if not INTEGER_KERNELS & set(operator_counts(bundle.model)):
-        return Served(str(Precision.ONNX_FP32), Precision.ONNX_FP32, bundle)
-    recipe = bundle.manifest.recipe.get("name", "")
-    return Served(f"{Precision.ONNX_INT8} {recipe}".strip(), Precision.ONNX_INT8, bundle)
+    integers = INTEGER_KERNELS & set(operator_counts(bundle.model))
+    precision = Precision.ONNX_INT8 if integers else Precision.ONNX_FP32
+    recipe = str(bundle.manifest.recipe["name"])
+    name = str(precision) if recipe == FP32.name else f"{precision} ({recipe})"
+    return Served(name, precision, bundle)
 
 
 def all_served(bundles: Sequence[Bundle]) -> list[Served]:
@@ -46,7 +48,7 @@ def all_served(bundles: Sequence[Bundle]) -> list[Served]:
     rows = [served(bundle) for bundle in bundles]
     names = [row.name for row in rows]
     return [
-        row if names.count(row.name) == 1 else replace(row, name=f"{row.name} ({row.bundle.path})")
+        row if names.count(row.name) == 1 else replace(row, name=f"{row.name} {row.bundle.path}")
         for row in rows
     ]
 

@@ -138,7 +138,7 @@ def test_two_bundles_and_no_model(
     """Without a model the first bundle is what ratios refer to, and a line says that torch is left out."""
     found = compare(_config(tiny_fp32_bundle, tiny_bundle, eval_data=(eval_data,)))
     (table,) = found.tables
-    assert [row.name for row in table.rows] == ["ONNX FP32", "ONNX INT8 int8-dynamic"]
+    assert [row.name for row in table.rows] == ["ONNX FP32", "ONNX INT8 (int8-dynamic)"]
     assert table.rows[0].scores[0].kept == 1.0
     assert "give --model" in found.to_markdown()
 
@@ -156,8 +156,8 @@ def test_a_given_fp32_bundle_is_the_export(
     assert [row.name for row in table.rows] == [
         "PyTorch FP32",
         "ONNX FP32",
-        f"ONNX INT8 int8-dynamic ({tiny_bundle})",
-        f"ONNX INT8 int8-dynamic ({bundles[2]})",
+        f"ONNX INT8 (int8-dynamic) {tiny_bundle}",
+        f"ONNX INT8 (int8-dynamic) {bundles[2]}",
     ]
 
 
