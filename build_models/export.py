@@ -129,8 +129,8 @@ def load_transformer(kind: str, folder: Path, **settings: Any) -> tuple[Any, lis
             attn_implementation="eager",
             dtype=torch.float32,
             output_loading_info=True,
-            **_LOCAL,
-            **settings,
+            # Told with the missing ones, by name; the library's own error only points at its log.
+            **{"ignore_mismatched_sizes": True, **_LOCAL, **settings},
         )
     except Exception as error:  # the library raises whatever its readers raise
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
