@@ -228,16 +228,10 @@ def _scale_time(axes: Axes, times: Sequence[float]) -> None:
 
 def _draw_threshold(axes: Axes, threshold: float, called: str) -> list[Box]:
     axes.axhline(threshold, color=_GATE, linestyle=(0, (6, 4)), linewidth=1.3, zorder=1)
-    text = axes.annotate(
-        f"{called} {threshold:g}",
-        (1, threshold),
-        xycoords=("axes fraction", "data"),
-        xytext=(-2, 4),
-        textcoords="offset points",
-        ha="right",
-        color=_GATE,
-        fontsize=10,
-    )
+    low, high = axes.get_ylim()
+    place = 0.998, threshold + 0.01 * (high - low)
+    told, across = f"{called} {threshold:g}", axes.get_yaxis_transform()
+    text = axes.text(*place, told, ha="right", va="bottom", transform=across, color=_GATE, fontsize=10)
     return [box_of(axes, text)]
 
 

@@ -10,7 +10,7 @@ from build_models.recipes import FP32
 from worker.bundle import MODEL, Bundle
 from worker.session import INTEGER_KERNELS
 
-AS_SERVED = "as the worker runs it"
+AS_SERVED = "as the worker runs them"
 NO_MODEL = "PyTorch FP32 is left out: which model the bundles were built from is not known; give --model."
 
 

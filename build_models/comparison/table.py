@@ -126,8 +126,7 @@ class Comparison:
         parts = []
         for table in self.tables:
             parts += [f"## {table.title}", _lines(table)]
-            notes = [*table.notes, *(f"{row.name} ran {row.way}." for row in table.rows)]
-            parts.append("\n".join(f"- {note}" for note in dict.fromkeys(notes)))
+            parts.append("\n".join(f"- {note}" for note in (*table.notes, _ways(table))))
         parts.append("\n".join(f"- {note}" for note in self._notes()))
         return "\n\n".join(parts) + "\n"
 
@@ -148,6 +147,13 @@ class Comparison:
                 "Trust CPU times and ratios, and run again on an idle machine."
             )
         yield f"{self.machine}; " + ", ".join(f"{name} {number}" for name, number in self.versions.items())
+
+
+def _ways(table: Table) -> str:
+    ways: dict[str, list[str]] = {}
+    for row in table.rows:
+        ways.setdefault(row.way, []).append(row.name)
+    return "Run " + "; ".join(f"{way}: {', '.join(names)}" for way, names in ways.items()) + "."
 
 
 def _lines(table: Table) -> str:

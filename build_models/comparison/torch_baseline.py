@@ -22,7 +22,7 @@ from worker.cpus import read_cpus
 from worker.tokenizer import Tokenizer
 
 ONE_AT_A_TIME = "one at a time"
-BATCHES = f"batches of {BATCH}"
+BATCHES = f"in batches of {BATCH}"
 
 
 class TorchBaseline(TorchModel):
