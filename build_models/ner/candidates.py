@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from build_models.candidates import write_tokenizer
 from build_models.description import SourceModel
 from build_models.export import check_tokenizer
-from build_models.graphs.migrate import activation_ranges, migrate
+from build_models.graphs.calibrate import activation_ranges
 from build_models.graphs.optimize import check_operators, optimize
 from build_models.graphs.quantize import make_graph
 from build_models.ner.config import SEED, NerBuildConfig
@@ -78,14 +78,13 @@ def make_candidate(config: NerBuildConfig, exported: Exported, recipe: Recipe, f
         GraphError: The recipe cannot be made of this graph.
         EvaluationError: The recipe is calibrated, and a training split cannot be read.
     """
-    reference, graph = exported.reference, exported.reference.model
-    if recipe.migration:
-        ranges = activation_ranges(graph, _calibration(config, exported))
-        graph = folder / f"{recipe.name}.onnx"
-        migrate(reference.model, ranges, recipe.migration, graph)
+    reference = exported.reference
+    ranges = None
+    if recipe.calibrated:
+        ranges = activation_ranges(reference.model, _calibration(config, exported))
     place = folder / recipe.name
     place.mkdir()
-    make_graph(recipe, graph, place / MODEL)
+    make_graph(recipe, reference.model, place / MODEL, ranges)
     check_operators(place / MODEL)
     return _bundle(exported.source, reference.manifest.labels, recipe, reference.tokenizer, place)
 

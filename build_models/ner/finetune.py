@@ -24,6 +24,7 @@ from build_models.ner.model import TorchTagger, new_tagger
 from build_models.ner.run import Encoded, Run, measure
 from build_models.ner.run_folder import RunFolder, check_same
 from build_models.ner.train import (
+    TRIAL_STEPS,
     PrecisionChoice,
     choose_precision,
     prepare_device,
@@ -120,7 +121,7 @@ def _train(
     if "precision" in notes:
         choice = PrecisionChoice.from_json(notes["precision"])
     else:
-        choice = choose_precision(tagger, config.amp, [run.batch(0, number) for number in range(4)])
+        choice = choose_precision(tagger, config.amp, run.first_batches(TRIAL_STEPS))
         folder.note({**notes, "precision": vars(choice)})
     say(f"computing in {choice.precision}: {choice.reason}")
     run.prepare(choice)

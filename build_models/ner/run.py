@@ -80,9 +80,9 @@ class Run:
         self._steps = len(self._batches(0))
         self.progress = Progress()
 
-    def batch(self, epoch: int, number: int) -> Batch:
-        """Returns one batch of an epoch."""
-        return self._pad(self._batches(epoch)[number])
+    def first_batches(self, count: int) -> list[Batch]:
+        """Returns the first batches of the first epoch, `count` at most."""
+        return [self._pad(indexes) for indexes in self._batches(0)[:count]]
 
     def prepare(self, choice: PrecisionChoice) -> None:
         """Makes the trainer, and goes back to the checkpoint where there is one."""

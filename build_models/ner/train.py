@@ -25,7 +25,7 @@ from build_models.whole_file import write_whole
 _WEIGHT_DECAY = 0.01  # of matrices, as BERT was trained
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
 _MAX_NORM = 1.0  # of the gradient, over all weights
-_TRIAL_STEPS = 4  # of each precision, in turns; the first warms up and does not count; arbitrary
+TRIAL_STEPS = 4  # of each precision, in turns; the first warms up and does not count; arbitrary
 # A first step that takes this many times as long is emulated by the CPU: more of them only cost time.
 _HOPELESS = 3.0
 
@@ -178,9 +178,9 @@ def _trial(tagger: TorchTagger, batches: Sequence[Batch], mixed: Precision) -> d
     trainers = {}
     for precision in (Precision.FLOAT32, mixed):
         copied = TorchTagger(copy.deepcopy(tagger.network), tagger.labels)
-        trainers[precision] = Trainer(copied, _TRIAL_STEPS, 1e-6, 0, precision)
+        trainers[precision] = Trainer(copied, TRIAL_STEPS, 1e-6, 0, precision)
     seconds: dict[Precision, list[float]] = {precision: [] for precision in trainers}
-    for step in range(_TRIAL_STEPS):
+    for step in range(TRIAL_STEPS):
         for precision, trainer in trainers.items():
             started = time.perf_counter()
             trainer.step(batches[step % len(batches)])  # the loss that it returns waits for the device
