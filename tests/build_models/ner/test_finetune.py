@@ -247,3 +247,30 @@ def test_the_choice_of_precision_is_measured(tiny_model_dir: Path) -> None:
     assert all(torch.equal(before[name], weight) for name, weight in tagger.network.state_dict().items())
     off = choose_precision(tagger, Amp.OFF, [])
     assert (off.precision, off.speedup) == (Precision.FLOAT32, None)
+
+
+def test_command_line(finetune_config: dict[str, Any], tagger_dir: Path, tmp_path: Path) -> None:
+    """`finetune` prints the report and code 0; wrong usage is code 2, what fails code 1, in one line each."""
+    out = tmp_path / "tagger"
+    places = ("--model", finetune_config["model"], "--data", str(finetune_config["data"]), "--out", str(out))
+    done = _run(*places, "--epochs", "1", "--amp", "off", "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(f"{out}: strict F1 ")
+    assert "mixed precision is turned off" in done.stdout
+    assert "epoch 1 of 1: 400 windows in" in done.stderr
+    other = _run(*places, "--epochs", "2", "--resume")
+    assert (other.returncode, other.stdout) == (1, "")
+    assert other.stderr.startswith(f"error: {out} began with other settings: ")
+    assert "epochs was 1 and is 2" in other.stderr
+    wrong = _run(*places, "--epochs", "0")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "build_models", "finetune", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
