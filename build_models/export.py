@@ -34,6 +34,10 @@ _TEXTS = (
     "",
     "word " * 2000,
 )
+# Of the traced texts at the least; arbitrary, an odd number tells tokens from halves of them.
+_EXAMPLE_TOKENS = 17
+# Names of the width of local attention, in tokens, in the configs of transformers.
+_WINDOWS = ("local_attention", "sliding_window")
 # Protobuf reads messages below 2 GiB; what is not weights takes a few MB of one.
 _MAX_GRAPH_BYTES = 2**31 - 2**26
 # Parts of a checkpoint that no text vector depends on.
@@ -156,7 +160,8 @@ def write_graph(
         ExportError: The exporter failed.
     """
     graph.eval()  # the exporter brings all modules to the outermost one's mode: dropout would wake up
-    example = torch.arange(2 * 17, dtype=torch.int64).reshape(2, 17) % vocabulary
+    tokens = _example_tokens(graph)
+    example = torch.arange(2 * tokens, dtype=torch.int64).reshape(2, tokens) % vocabulary
     try:
         with warnings.catch_warnings(), _no_dump(), torch.inference_mode(mode=False), torch.no_grad():
             for category, message in _EXPORT_WARNINGS:
@@ -174,6 +179,17 @@ def write_graph(
     except Exception as error:  # the exporter raises whatever its passes raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ExportError(f"torch could not export {name}: {reason}") from error
+
+
+def _example_tokens(graph: torch.nn.Module) -> int:
+    """Returns how long the traced texts must be.
+
+    A model that looks at neighbours alone leaves the mask out where a text is no longer than its window, and
+    so would the graph that is traced of such a text.
+    """
+    configs = [module.config for module in graph.modules() if hasattr(module, "config")]
+    windows = [getattr(config, name, None) for config in configs for name in _WINDOWS]
+    return max([_EXAMPLE_TOKENS, *(window + 1 for window in windows if isinstance(window, int))])
 
 
 @contextmanager

@@ -42,12 +42,13 @@ _TINY_SIZES: dict[str, Any] = {
 }
 _T5_SIZES = {"d_model": TINY_DIM, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 _DISENTANGLED = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0}
-# As in the models that people use, but small: windows are far shorter than the texts.
+# As in the models that people use, but small: windows are shorter than the longest texts, and longer than
+# the text that an export traces where nothing else is asked for.
 _SIZES: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": TINY_DIM, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
     "electra": _TINY_SIZES | {"embedding_size": 16},
     "albert": _TINY_SIZES | {"embedding_size": 16},
-    "modernbert": _TINY_SIZES | {"local_attention": 16, "global_attn_every_n_layers": 2},
+    "modernbert": _TINY_SIZES | {"local_attention": 48, "global_attn_every_n_layers": 2},
     "gte": _TINY_SIZES,
     "eurobert": _TINY_SIZES | {"num_key_value_heads": 2},
     "deberta": _TINY_SIZES | _DISENTANGLED | {"position_biased_input": False},
@@ -67,7 +68,7 @@ _SIZES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 1,
         "head_dim": 8,
         "query_pre_attn_scalar": 8,
-        "sliding_window": 16,
+        "sliding_window": 48,
         "sliding_window_pattern": 2,
         "use_bidirectional_attention": True,
     },

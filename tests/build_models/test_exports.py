@@ -134,7 +134,7 @@ def test_parity_sees_the_window(
     far = make_model(tmp_path / "far", architecture, **{window: 4096})
     model = TorchModel(describe(resolve(str(near))))
     _, made = _make(describe(resolve(str(far))), tmp_path / "graph")
-    with pytest.raises(ExportError, match=r"differs from torch on shape \((2, 17|7, 128)\)"):
+    with pytest.raises(ExportError, match=r"differs from torch on shape \(7, 128\)"):
         check_parity(model, Session(made.bundle), 128)
 
 
