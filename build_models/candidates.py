@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, normalizers
 from build_models.description import SourceModel
 from build_models.errors import SourceError
 from build_models.export import write_fast_tokenizer
+from build_models.graphs.calibrate import Ranges
 from build_models.graphs.quantize import make_graph
 from build_models.recipes import Recipe
 from worker.bundle import MODEL, TOKENIZER, Bundle, Manifest, file_sha256, fingerprint
@@ -41,15 +42,23 @@ class Candidate:
 
 
 def make_candidate(
-    source: SourceModel, recipe: Recipe, lean: Path, tokenizer: Path, folder: Path, dim: int
+    source: SourceModel,
+    recipe: Recipe,
+    lean: Path,
+    tokenizer: Path,
+    folder: Path,
+    dim: int,
+    ranges: Ranges | None = None,
 ) -> Candidate:
     """Makes the files of a bundle in `folder`; texts run alone until a measurement allows more.
+
+    Recipes that are calibrated need the ranges of the lean graph's activations.
 
     Raises:
         GraphError: The recipe cannot be made of this graph.
     """
     folder.mkdir()
-    make_graph(recipe, lean, folder / MODEL)
+    make_graph(recipe, lean, folder / MODEL, ranges)
     shutil.copyfile(tokenizer, folder / TOKENIZER)
     files = {name: file_sha256(folder / name) for name in (MODEL, TOKENIZER)}
     manifest = Manifest(

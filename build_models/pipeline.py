@@ -12,7 +12,7 @@ from build_models.config import CALIBRATION_TEXTS, KNOWN_ITEM_DOCUMENTS, SEED, B
 from build_models.description import SourceModel, describe
 from build_models.errors import GateError
 from build_models.export import TorchModel, check_tokenizer
-from build_models.graphs.migrate import activation_ranges, migrate
+from build_models.graphs.calibrate import activation_ranges
 from build_models.graphs.optimize import check_operators, operator_counts, optimize
 from build_models.output import check_output, move_files, publish, workspace
 from build_models.parity import ShapeParity, check_parity
@@ -124,18 +124,15 @@ def _export(source: SourceModel, folder: Path) -> _Exported:
 
 def _candidate(exported: _Exported, recipe: Recipe, folder: Path) -> Candidate:
     reference = exported.reference.bundle
-    graph = reference.model
-    if recipe.migration:
-        ranges = activation_ranges(reference.model, _calibration(reference))
-        graph = folder / f"{recipe.name}.onnx"
-        migrate(reference.model, ranges, recipe.migration, graph)
+    ranges = activation_ranges(reference.model, _calibration(reference)) if recipe.calibrated else None
     candidate = make_candidate(
         exported.source,
         recipe,
-        graph,
+        reference.model,
         exported.tokenizer,
         folder / recipe.name,
         reference.manifest.dim,
+        ranges,
     )
     check_operators(candidate.bundle.model)
     return candidate

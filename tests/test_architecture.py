@@ -30,16 +30,15 @@ OWNERS = {
         "build_models/comparison/chart.py",
     },
     "onnx": {
+        "build_models/graphs/calibrate.py",
+        "build_models/graphs/edit.py",
         "build_models/graphs/optimize.py",
-        "build_models/graphs/migrate.py",
-        "build_models/graphs/quantize.py",
     },
-    # The worker runs graphs; the toolchain also asks what the runtime makes of one, and quantizes.
+    # The worker runs graphs; the toolchain also optimizes them, and looks inside to calibrate.
     "onnxruntime": {
         "worker/session.py",
+        "build_models/graphs/calibrate.py",
         "build_models/graphs/optimize.py",
-        "build_models/graphs/migrate.py",
-        "build_models/graphs/quantize.py",
     },
     "pyarrow": {"indexer/parquet.py", "indexer/unit_file.py", "build_models/quality/tables.py"},
     "safetensors": {"build_models/heads.py"},

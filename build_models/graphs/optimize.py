@@ -47,7 +47,7 @@ def operator_counts(path: Path) -> dict[str, int]:
 
 
 def constant_matmuls(path: Path) -> int:
-    """Returns how many MatMuls of a graph multiply by a constant matrix: those that can be quantized."""
+    """Returns how many multiplications by a constant matrix a graph still has in floating point."""
     graph = onnx.load(str(path)).graph
     matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
     return sum(

@@ -1,33 +1,53 @@
-"""Turns the constant MatMuls of a lean graph into integer kernels, and counts that it really did."""
+"""Makes the served graph of a recipe from the lean FP32 graph, and counts that it really runs as integers."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-import onnx
-from onnxruntime.quantization import QuantType, quantize_dynamic
+import numpy as np
+from numpy.typing import NDArray
 
 from build_models.errors import GraphError
-from build_models.graphs.optimize import constant_matmuls, operator_counts, optimize
-from build_models.recipes import Recipe
+from build_models.graphs.activations import Product, scale_by_calibration, scale_by_run, scale_by_token
+from build_models.graphs.attention import fuse_attention
+from build_models.graphs.calibrate import ChannelRange, Ranges
+from build_models.graphs.edit import GraphEdit, Node, make_node
+from build_models.graphs.matmuls import MatMulGroup, matmul_groups
+from build_models.graphs.migrate import migration_scale
+from build_models.graphs.optimize import operator_counts
+from build_models.graphs.tables import quantize_tables
+from build_models.graphs.weights import Quantized, quantize, quantize_paired
+from build_models.recipes import Activations, Recipe
 from worker.session import INTEGER_KERNELS
 
 
-def make_graph(recipe: Recipe, lean: Path, target: Path) -> None:
-    """Writes the served graph of a recipe from the lean FP32 graph.
+def make_graph(recipe: Recipe, lean: Path, target: Path, ranges: Ranges | None = None) -> None:
+    """Writes the served graph of a recipe.
+
+    Args:
+        recipe: What to make.
+        lean: The lean FP32 graph.
+        target: Where the graph is written.
+        ranges: What `activation_ranges` returned for `lean`; needed by recipes that are calibrated.
 
     Raises:
-        GraphError: Quantization failed, or fewer MatMuls run as integers than the graph has.
+        GraphError: A multiplication of the recipe does not run as integers, or the graph has none.
     """
-    if not recipe.quantized:
-        target.write_bytes(lean.read_bytes())
+    if not (recipe.quantized or recipe.fused_attention or recipe.quantized_tables):
+        shutil.copyfile(lean, target)
         return
-    expected = constant_matmuls(lean)
-    quantized = target.with_name(target.name + ".quantized")
-    _quantize(recipe, lean, quantized)
-    try:
-        optimize(quantized, target)
-    finally:
-        quantized.unlink(missing_ok=True)
-    check_integer_kernels(target, expected)
+    graph = GraphEdit(lean)
+    if recipe.fused_attention:
+        fuse_attention(graph)
+    if recipe.quantized_tables:
+        quantize_tables(graph)
+    groups = matmul_groups(graph) if recipe.quantized else []
+    chosen = [group for group in groups if group.name not in recipe.float_groups]
+    for group in chosen:
+        _quantize_group(graph, recipe, group, _range(recipe, group, ranges))
+    graph.save(target)
+    if recipe.quantized:
+        check_integer_kernels(target, sum(len(group.nodes) for group in chosen))
 
 
 def check_integer_kernels(path: Path, expected: int) -> None:
@@ -45,22 +65,73 @@ def check_integer_kernels(path: Path, expected: int) -> None:
         )
 
 
-def _quantize(recipe: Recipe, source: Path, target: Path) -> None:
-    model = onnx.load(str(source))
-    # The library asks for its own pre-processing step, on the root logger, unless a graph says it had one;
-    # the offline optimization before this was that step.
-    onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
-    try:
-        quantize_dynamic(
-            model,
-            str(target),
-            # Named, because the library's own list also quantizes embedding tables, one scale for each.
-            op_types_to_quantize=["MatMul"],
-            per_channel=recipe.per_channel,
-            reduce_range=recipe.weight_bits == 7,
-            weight_type=QuantType.QInt8,
-            # Type inference gives up at operators of ONNX Runtime's own domain: all of them give floats.
-            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
-        )
-    except Exception as error:  # the library raises whatever its passes raise
-        raise GraphError(f"the recipe {recipe.name} failed: {error}") from error
+def _range(recipe: Recipe, group: MatMulGroup, ranges: Ranges | None) -> ChannelRange | None:
+    found = None if ranges is None else ranges.get(group.activations)
+    if found is None and recipe.calibrated:
+        raise GraphError(f"the recipe {recipe.name} needs the calibrated range of {group.name}")
+    return found
+
+
+def _quantize_group(graph: GraphEdit, recipe: Recipe, group: MatMulGroup, found: ChannelRange | None) -> None:
+    tensor, migration = group.activations, None
+    first: list[Node] = []
+    if recipe.migration and found is not None:
+        matrices = [_matrix(graph, node) for node in group.nodes]
+        migration = migration_scale(found.magnitude, matrices, recipe.migration)
+        factors = graph.constant(f"{tensor}/factors", 1 / migration)
+        tensor = f"{tensor}/migrated"
+        first.append(make_node("Mul", [group.activations, factors], tensor))
+        found = ChannelRange(found.low / migration, found.high / migration)
+    products = [_product(graph, recipe, node, migration) for node in group.nodes]
+    nodes = first + _nodes(graph, recipe, group, tensor, products, migration, found)
+    graph.insert_before(group.nodes[0], *nodes)
+    for node in group.nodes:
+        graph.replace(node)
+
+
+def _nodes(
+    graph: GraphEdit,
+    recipe: Recipe,
+    group: MatMulGroup,
+    tensor: str,
+    products: list[Product],
+    migration: NDArray[np.float32] | None,
+    found: ChannelRange | None,
+) -> list[Node]:
+    way = recipe.activations
+    if way is Activations.BOUNDED:
+        way = Activations.STATIC if group.normalized else Activations.TOKEN
+    if way is Activations.DYNAMIC:
+        return scale_by_run(graph, tensor, products)
+    if way is Activations.STATIC and found is not None:
+        return scale_by_calibration(graph, tensor, products, found)
+    return scale_by_token(graph, tensor, products, group, migration)
+
+
+def _product(graph: GraphEdit, recipe: Recipe, node: Node, migration: NDArray[np.float32] | None) -> Product:
+    matrix = _matrix(graph, node)
+    if migration is not None:
+        matrix = matrix * migration[:, None]
+    output, bias = node.output[0], None
+    added = graph.only_reader(output)
+    if added is not None and added.op_type == "Add":
+        (other,) = [name for name in added.input if name != output] or [""]
+        if graph.shape(other) == matrix.shape[1:]:
+            output, bias = added.output[0], graph.value(other)
+            graph.replace(added)
+    # Layers may share a matrix, and then share its integers, unless each brought its own activations into it.
+    name = node.input[1] if migration is None else node.output[0]
+    return Product(output, name, _integers(recipe, matrix), bias)
+
+
+def _matrix(graph: GraphEdit, node: Node) -> NDArray[np.float32]:
+    return graph.value(node.input[1])
+
+
+def _integers(recipe: Recipe, matrix: NDArray[np.float32]) -> Quantized:
+    return quantize_paired(matrix) if recipe.paired_weights else quantize(matrix, recipe.weight_bits)
+
+
+def quantized_groups(lean: Path) -> Sequence[str]:
+    """Returns the names of the groups that recipes quantize, in the graph's order."""
+    return [group.name for group in matmul_groups(GraphEdit(lean))]

@@ -51,7 +51,7 @@ def allow_groups(candidate: Candidate, texts: Sequence[str]) -> tuple[Candidate,
     because other texts may move each other further than these did.
     """
     cosine = group_cosine(candidate, texts)
-    allowed = cosine >= INVARIANT_COSINE and not candidate.recipe.dynamic_activations
+    allowed = cosine >= INVARIANT_COSINE and candidate.recipe.invariant
     return candidate.with_group(GROUP_TOKENS if allowed else 0), cosine
 
 

@@ -11,7 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 from build_models.description import describe
 from build_models.errors import ExportError, GraphError
 from build_models.export import TorchModel
-from build_models.graphs.migrate import activation_ranges, migrate
 from build_models.graphs.optimize import check_operators, constant_matmuls, operator_counts, optimize
 from build_models.graphs.quantize import check_integer_kernels, make_graph
 from build_models.parity import check_parity, shapes
@@ -98,7 +97,7 @@ def test_quantized_weights_have_seven_bits(tmp_path: Path) -> None:
     }
     (integers,) = (value for value in tensors.values() if value.dtype == np.int8 and value.ndim == 2)
     (scales,) = (value for name, value in tensors.items() if value.shape == (16,) and "scale" in name)
-    assert np.abs(integers.astype(int)).max() == 64
+    assert np.abs(integers.astype(int)).max() == 63
     np.testing.assert_allclose(integers * scales, weight, atol=float(scales.max()) / 2 * 1.001)
     assert np.abs(integers * scales - weight).max(axis=0) == pytest.approx(scales / 2, rel=1.1, abs=1e-9)
 
@@ -124,7 +123,8 @@ def test_lean_graph_keeps_no_slow_fusion_and_no_mask(tiny_bundle: Path, tiny_fp3
         }
         assert not counts.keys() & {"Where", "IsNaN", "Equal", "Range", "GatherElements"}
         assert counts["LayerNormalization"] == 5
-        assert counts["Gelu"] == counts["Softmax"] == 2
+        assert counts["Gelu"] == 2
+        assert counts.get("Softmax", 0) + counts.get("MultiHeadAttention", 0) == 2
 
 
 def test_the_recipe_fp32_is_the_lean_graph(tiny_fp32_bundle: Path, tmp_path: Path) -> None:
@@ -132,37 +132,6 @@ def test_the_recipe_fp32_is_the_lean_graph(tiny_fp32_bundle: Path, tmp_path: Pat
     model = read_bundle(tiny_fp32_bundle).model
     make_graph(FP32, model, tmp_path / "copy.onnx")
     assert (tmp_path / "copy.onnx").read_bytes() == model.read_bytes()
-
-
-def test_migration_changes_no_value(tiny_fp32_bundle: Path, tmp_path: Path) -> None:
-    """Moving scales gives the same vectors but for rounding: one Mul a tensor, no old weights left."""
-    bundle = read_bundle(tiny_fp32_bundle)
-    chance = np.random.default_rng(1)
-    texts = [chance.integers(5, 2000, length) for length in (3, 40, 128)]
-    ranges = activation_ranges(bundle.model, texts)
-    assert len(ranges) == 2 * 4  # the input of Q, K and V is one tensor
-    assert all((values > 0).any() for values in ranges.values())
-    migrate(bundle.model, ranges, 0.8, tmp_path / "model.onnx")
-    wanted, found = Session(bundle), Session(Bundle(tmp_path, bundle.manifest))
-    unseen = [chance.integers(5, 2000, length) for length in (5, 77)]
-    np.testing.assert_allclose(found.embed(unseen), wanted.embed(unseen), atol=1e-5)
-    before, after = operator_counts(bundle.model), operator_counts(tmp_path / "model.onnx")
-    assert after.pop("Mul") == before.pop("Mul", 0) + 8
-    assert after == before
-    assert constant_matmuls(tmp_path / "model.onnx") == 12
-    size = (tmp_path / "model.onnx").stat().st_size
-    assert size < bundle.model.stat().st_size * 1.1
-
-
-def test_migration_evens_out_the_activations(tiny_fp32_bundle: Path, tmp_path: Path) -> None:
-    """After migration the largest channel of a tensor stands out less from the middle one."""
-    model = read_bundle(tiny_fp32_bundle).model
-    texts = [np.random.default_rng(2).integers(5, 2000, 100)]
-    before = activation_ranges(model, texts)
-    migrate(model, before, 0.8, tmp_path / "model.onnx")
-    after = activation_ranges(tmp_path / "model.onnx", texts)
-    for old, new in zip(before.values(), after.values(), strict=True):
-        assert new.max() / np.median(new) < old.max() / np.median(old)
 
 
 def test_shapes() -> None:

@@ -23,7 +23,7 @@ from build_models.pipeline import build
 from build_models.quality.encode import encoder
 from build_models.quality.gate import Gate
 from build_models.quality.judgements import read_eval_set
-from build_models.quality.speed import group_cosine
+from build_models.quality.speed import GROUP_TOKENS, group_cosine
 from build_models.recipes import RECIPES, parse_recipes
 from worker.bundle import Bundle, file_sha256, read_bundle
 from worker.session import Session
@@ -240,11 +240,11 @@ def test_next_recipe_after_the_gate(fragile_model: Path, fragile_data: Path, tmp
 
 def test_migration_saves_a_fragile_model(fragile_model: Path, fragile_data: Path, tmp_path: Path) -> None:
     """Moving scales into the weights keeps a model that one scale a tensor destroys, on integers still."""
-    recipes = parse_recipes("int8-dynamic,int8-migrated")
+    recipes = parse_recipes("int8-dynamic,int8")
     gate = Gate(min_retention=0.9, min_bound=0)
     built = build(_config(fragile_model, tmp_path / "out", fragile_data, recipes=recipes, gate=gate))
     plain, migrated = (candidate.qualities[0] for candidate in built.report.candidates)
-    assert (built.manifest.recipe["name"], built.manifest.max_group_tokens) == ("int8-migrated", 0)
+    assert (built.manifest.recipe["name"], built.manifest.max_group_tokens) == ("int8", GROUP_TOKENS)
     assert plain.document_cosines.mean < 0.5 < 0.99 < migrated.document_cosines.mean
     operators = built.report.candidates[1].operators
     assert operators["DynamicQuantizeMatMul"] + operators["MatMulIntegerToFloat"] == 12
@@ -294,7 +294,7 @@ def test_weights_that_are_missing(make_model: Callable[..., Path], eval_data: Pa
         (
             ["--recipes", "int4"],
             2,
-            "error: unknown recipe int4; choose from int8-dynamic, int8-migrated, fp32",
+            "error: unknown recipe int4; choose from int8, int8-token, int8-static, int8-dynamic, ",
         ),
         (["--recipes", "fp32,fp32"], 2, "error: recipes 'fp32,fp32' name one twice"),
         (["--min-retention", "1.5"], 2, "error: min-retention is 1.5, wanted a share from 0 to 1"),
