@@ -15,6 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
+import transformers.models.auto.modeling_auto
+import transformers.models.bert.modeling_bert  # noqa: F401  here once, not in each process
+
 from build_models.ner.config import Amp, FinetuneConfig
 from build_models.ner.finetune import finetune
 
