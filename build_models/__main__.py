@@ -13,7 +13,7 @@ import click
 from build_models.comparison.command import compare
 from build_models.config import KNOWN_ITEM_DOCUMENTS, BuildConfig
 from build_models.errors import BuildError
-from build_models.exits import exits, fail
+from build_models.exits import INTERRUPTED, exits, fail
 from build_models.ner.command import build_tagger, finetune, refuse_options
 from build_models.ner.config import MAX_F1_LOSS
 from build_models.quality.gate import Gate
@@ -23,7 +23,6 @@ from worker.bundle import Pooling, Task
 from worker.cpu_flags import Cpu
 
 _GATE = Gate()
-_INTERRUPTED = 130  # what shells report of a program ended by Ctrl-C
 _TERMINATED = 143  # and by SIGTERM
 _RECIPES = "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
 
@@ -189,7 +188,7 @@ def run_command_line() -> None:
     except click.ClickException as error:
         fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        fail("interrupted; nothing was written", _INTERRUPTED)
+        fail("interrupted; nothing was written", INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from worker.errors import WorkerError
 
 _FAILED = 1
 _GATE_NOT_MET = 3
+INTERRUPTED = 130  # what shells report of a program ended by Ctrl-C
 
 
 @contextmanager

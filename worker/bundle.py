@@ -50,7 +50,7 @@ class Manifest:
     Attributes:
         name: Name of the source model, for people.
         fingerprint: Hex sha256 over all that decides a vector; see `fingerprint`.
-        dim: Length of a vector.
+        dim: Length of a vector; of a tagger, how many labels it has.
         max_tokens: Longest input in tokens, special tokens included; longer texts are cut.
         pooling: How token vectors became the text's vector; the graph in the file does it.
         normalize: Whether vectors have unit length; the graph in the file does it.
@@ -66,7 +66,8 @@ class Manifest:
         speed: Summary of the measured speed, name to value.
         versions: Package name to version, of the tools that built the bundle.
         task: What the model computes.
-        labels: Of a tagger, what each place of a token's logits stands for; empty for other tasks.
+        labels: Of a tagger, what each place of a token's logits stands for; empty for other tasks. Pooling,
+            normalization, prompts and groups say nothing of a tagger.
         schema_version: Version of this layout.
     """
 

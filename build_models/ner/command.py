@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from build_models.errors import BuildError
-from build_models.exits import exits
+from build_models.exits import INTERRUPTED, exits, fail
 from build_models.ner.config import (
     CHECKPOINT_SECONDS,
     MAX_TOKENS,
@@ -85,7 +85,10 @@ def finetune(task: str, amp: str, threads: int | None, **settings: Any) -> None:
     from build_models.ner.finetune import finetune as run
 
     with exits(config.out):
-        report = run(config)
+        try:
+            report = run(config)
+        except KeyboardInterrupt:
+            fail(f"interrupted; give --resume to go on with the training of {config.out}", INTERRUPTED)
         click.echo(report.to_markdown())
         click.echo(f"{config.out}: strict F1 {report.test.overall.f1:.4f} on {report.data}'s test split")
 
