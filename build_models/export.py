@@ -1,12 +1,9 @@
 """The model in torch: the reference that everything is compared with, and its export to ONNX.
 
-The only file that imports transformers; code that a model's folder brings along is never run. The exported
+Code that a model's folder brings along is never run. The exported
 graph reads token ids of texts of one length and nothing else: no padding, so no attention mask.
 """
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +11,16 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from torch.jit._trace import TracerWarning
 
 from build_models.architectures import ARCHITECTURES, Architecture
 from build_models.description import SourceModel
 from build_models.errors import ExportError, SourceError
 from build_models.heads import load_steps, masked_pool, pool
 from build_models.masks import layer_masks
-from worker.session import INPUT, OUTPUT
+from build_models.tracing import write_graph
+from worker.session import OUTPUT
 from worker.tokenizer import Tokenizer
 
-# The first opset with LayerNormalization as an operator; newer ones gain nothing here.
-OPSET = 17
 # What tokenizers treat differently: case, accents, scripts without spaces, controls, and an over-long text.
 _TEXTS = (
     "How do I sort a list in place?",
@@ -34,23 +29,12 @@ _TEXTS = (
     "",
     "word " * 2000,
 )
-# Of the traced texts at the least; arbitrary, an odd number tells tokens from halves of them.
-_EXAMPLE_TOKENS = 17
-# Names of the width of local attention, in tokens, in the configs of transformers.
-_WINDOWS = ("local_attention", "sliding_window")
 # Protobuf reads messages below 2 GiB; what is not weights takes a few MB of one.
 _MAX_GRAPH_BYTES = 2**31 - 2**26
 # Parts of a checkpoint that no text vector depends on.
 _UNUSED_WEIGHTS = ("pooler.",)
 # Of everything that is read: nothing is fetched, and no code that a folder brings along is run.
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
-# What torch says of the tracing exporter; each was looked at, and parity is proven after every export.
-_EXPORT_WARNINGS = (
-    (DeprecationWarning, r"You are using the legacy TorchScript-based ONNX export"),
-    (DeprecationWarning, r"The feature will be removed"),
-    (TracerWarning, r".*"),
-    (UserWarning, r"To copy construct from a tensor"),
-)
 
 
 class TorchModel:
@@ -141,70 +125,6 @@ def load_transformer(kind: str, folder: Path, **settings: Any) -> tuple[Any, lis
         raise SourceError(f"cannot read the model in {folder}: {reason}") from error
     # A tensor of another shape is told with both shapes.
     return model, sorted({*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])})
-
-
-def write_graph(
-    graph: torch.nn.Module, path: Path, output: str, axes: Sequence[str], name: str, vocabulary: int
-) -> None:
-    """Writes the graph of a module that reads `input_ids [batch, tokens] int64`.
-
-    Args:
-        graph: The module; brought to evaluation mode.
-        path: The file to write.
-        output: Name of what it returns.
-        axes: Names of the leading axes of the output, those whose length varies.
-        name: Of the model, for messages.
-        vocabulary: How many token ids there are.
-
-    Raises:
-        ExportError: The exporter failed.
-    """
-    graph.eval()  # the exporter brings all modules to the outermost one's mode: dropout would wake up
-    tokens = _example_tokens(graph)
-    example = torch.arange(2 * tokens, dtype=torch.int64).reshape(2, tokens) % vocabulary
-    try:
-        with warnings.catch_warnings(), _no_dump(), torch.inference_mode(mode=False), torch.no_grad():
-            for category, message in _EXPORT_WARNINGS:
-                warnings.filterwarnings("ignore", message=message, category=category)
-            torch.onnx.export(
-                graph,
-                (example,),
-                str(path),
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[output],
-                dynamic_axes={INPUT: {0: "batch", 1: "tokens"}, output: dict(enumerate(axes))},
-            )
-    except Exception as error:  # the exporter raises whatever its passes raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ExportError(f"torch could not export {name}: {reason}") from error
-
-
-def _example_tokens(graph: torch.nn.Module) -> int:
-    """Returns how long the traced texts must be.
-
-    A model that looks at neighbours alone leaves the mask out where a text is no longer than its window, and
-    so would the graph that is traced of such a text.
-    """
-    configs = [module.config for module in graph.modules() if hasattr(module, "config")]
-    windows = [getattr(config, name, None) for config in configs for name in _WINDOWS]
-    return max([_EXAMPLE_TOKENS, *(window + 1 for window in windows if isinstance(window, int))])
-
-
-@contextmanager
-def _no_dump() -> Iterator[None]:
-    """Keeps torch from printing the whole graph when an export fails; the error says which operator it was.
-
-    Its own switch does not work: the exporter asks whether the log is on without calling the function that
-    knows, takes that for a yes, and switches it on.
-    """
-    log = torch._C._jit_onnx_log  # noqa: SLF001  the only handle that there is
-    torch._C._jit_onnx_log = lambda *_: None  # noqa: SLF001
-    try:
-        yield
-    finally:
-        torch._C._jit_onnx_log = log  # noqa: SLF001
 
 
 class _MaskFree(torch.nn.Module):

@@ -53,6 +53,7 @@ OWNERS = {
         "build_models/export.py",
         "build_models/heads.py",
         "build_models/masks.py",
+        "build_models/tracing.py",
         "build_models/ner/model.py",
         "build_models/ner/train.py",
         "build_models/comparison/stand_in.py",

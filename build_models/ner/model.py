@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from build_models.architectures import ARCHITECTURES
 from build_models.errors import OutputError, SourceError
-from build_models.export import load_transformer, unpadded_inputs, write_graph
+from build_models.export import load_transformer, unpadded_inputs
+from build_models.tracing import write_graph
 from worker.session import LOGITS
 
 _UNUSED_WEIGHTS = "pooler."  # a part of some transformers that no tag depends on
