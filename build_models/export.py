@@ -1,7 +1,7 @@
 """The model in torch: the reference that everything is compared with, and its export to ONNX.
 
-Code that a model's folder brings along is never run. The exported
-graph reads token ids of texts of one length and nothing else: no padding, so no attention mask.
+Code that a model's folder brings along is never run. The exported graph reads token ids of texts of one
+length and nothing else: no padding, so no attention mask.
 """
 
 from pathlib import Path
