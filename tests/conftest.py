@@ -66,8 +66,8 @@ _SIZES: dict[str, dict[str, Any]] = {
     "gemma3_text": _TINY_SIZES
     | {
         "num_key_value_heads": 1,
-        "head_dim": 8,
-        "query_pre_attn_scalar": 8,
+        "head_dim": 16,  # of one key and value head: narrower products are left in floats
+        "query_pre_attn_scalar": 16,
         "sliding_window": 48,
         "sliding_window_pattern": 2,
         "use_bidirectional_attention": True,
