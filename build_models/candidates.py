@@ -35,6 +35,10 @@ class Candidate:
         """Size of the graph file with its weights."""
         return self.bundle.model.stat().st_size
 
+    def discard(self) -> None:
+        """Removes its files: it will not be measured any more."""
+        shutil.rmtree(self.bundle.path)
+
     def with_group(self, max_group_tokens: int) -> "Candidate":
         """Returns the candidate with another limit of tokens for texts that share a run."""
         manifest = replace(self.bundle.manifest, max_group_tokens=max_group_tokens)

@@ -12,7 +12,6 @@ from worker.cpu_flags import Cpu, exact_here
 # Of the known-item set: a default build ends in about a minute on two cores, and the standard deviation of
 # the retention over such samples is .005 (all-MiniLM-L6-v2, int8-dynamic), half of what the gate allows.
 KNOWN_ITEM_DOCUMENTS = 1000
-CALIBRATION_TEXTS = 150  # docstrings that activations are measured on, in recipes that need it; arbitrary
 SEED = 20  # of every sample; arbitrary
 
 
@@ -24,6 +23,8 @@ class BuildConfig:
         model: Folder, hub id, or the name of the packaged model.
         out: Folder of the bundle; must not exist, unless `force` is set and it is a bundle.
         recipes: Tried in this order; the first that meets the gate is written.
+        search: Whether the recipes are timed first, in several forms, and tried in the order of their time;
+            if the gate refuses every integer recipe, some with parts in floating point are tried too.
         eval_data: Folders of evaluation sets; none for the known-item set.
         eval_documents: Documents of each set at most, those judged always kept; 0 for all.
         eval_queries: Queries of each set at most; 0 for all.
@@ -46,6 +47,7 @@ class BuildConfig:
     normalize: bool | None = None
     max_tokens: int | None = None
     cpu: Cpu = Cpu.ANY
+    search: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:

@@ -1,21 +1,16 @@
 """The road of a build: model folder → torch → lean FP32 graph → recipes → gate → bundle."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from build_models.candidates import Candidate, make_candidate, write_tokenizer
-from build_models.config import CALIBRATION_TEXTS, KNOWN_ITEM_DOCUMENTS, SEED, BuildConfig
-from build_models.description import SourceModel, describe
+from build_models.candidates import Candidate
+from build_models.config import KNOWN_ITEM_DOCUMENTS, SEED, BuildConfig
+from build_models.description import describe
 from build_models.errors import GateError
-from build_models.export import TorchModel, check_tokenizer
-from build_models.graphs.calibrate import activation_ranges
-from build_models.graphs.optimize import check_operators, operator_counts, optimize
+from build_models.exported import ExportedModel, export_model
+from build_models.graphs.optimize import operator_counts
 from build_models.output import check_output, move_files, publish, workspace
-from build_models.parity import ShapeParity, check_parity
 from build_models.progress import say
 from build_models.quality.encode import Vectors, encoder
 from build_models.quality.evaluate import Reference, compare, make_reference
@@ -30,16 +25,17 @@ from build_models.quality.judgements import (
     sample,
 )
 from build_models.quality.speed import allow_groups, time_runs
-from build_models.recipes import FP32, Recipe
 from build_models.report import CandidateReport, Report, quality_summary, speed_summary, versions
+from build_models.search import RecipeSearch
 from build_models.sources import resolve
-from worker.bundle import REPORT_JSON, REPORT_MARKDOWN, Bundle, Manifest, file_sha256, write_manifest
+from build_models.trials import conclude
+from worker.bundle import REPORTS, Manifest, file_sha256, write_manifest
 from worker.cpu_flags import cpu_flags
-from worker.session import Session
-from worker.tokenizer import Tokenizer
 
 # Of the weights' size: raw, lean and reference graphs, and two candidates at most, exist at one time.
 _SPACE_FACTOR = 6
+# What a search keeps beside them: FP32 in another form, and some dozen graphs of a quarter to two thirds.
+_SEARCH_SPACE_FACTOR = 8
 
 
 @dataclass(frozen=True)
@@ -53,17 +49,6 @@ class Built:
 
     manifest: Manifest
     report: Report
-
-
-@dataclass(frozen=True)
-class _Exported:
-    """The FP32 model as a graph: what every recipe starts from and is compared with."""
-
-    source: SourceModel
-    reference: Candidate
-    tokenizer: Path
-    parity: tuple[ShapeParity, ...]
-    vocabulary: int
 
 
 def build(config: BuildConfig) -> Built:
@@ -81,20 +66,21 @@ def build(config: BuildConfig) -> Built:
         max_tokens=config.max_tokens,
     )
     sets = _read_sets(config)
-    with workspace(config.out, _SPACE_FACTOR * source.weight_bytes) as folder:
-        exported = _export(source, folder)
-        found = _encode(exported.reference, sets)
+    factor = _SPACE_FACTOR + (_SEARCH_SPACE_FACTOR if config.search else 0)
+    with workspace(config.out, factor * source.weight_bytes) as folder:
+        model = export_model(source, sets, folder)
+        found = _encode(model.reference, sets)
         references = [make_reference(data, vectors) for data, vectors in zip(sets, found, strict=True)]
+        search = RecipeSearch(model, references, config.gate, folder, SEED)
         reports: list[CandidateReport] = []
-        for recipe in (recipe.for_cpu(config.cpu) for recipe in config.recipes):
-            candidate = _candidate(exported, recipe, folder)
-            measured = _measure(config, exported, candidate, references)
+        for candidate in _candidates(config, model, search, folder):
+            measured = _measure(config, model, candidate, references)
             reports.append(measured)
-            report = _report(config, exported, reports)
             if measured.refusal is None:
+                report = _report(config, model, search, reports)
                 return Built(_publish(measured.manifest, report, candidate.bundle.path, config.out), report)
-            say(f"{recipe.name} does not meet the gate: {measured.refusal}")
-        raise _refuse(config, report, folder / "report")
+            say(f"{candidate.recipe.name} does not meet the gate: {measured.refusal}")
+        raise _refuse(config, _report(config, model, search, reports), folder / "report")
 
 
 def _read_sets(config: BuildConfig) -> list[EvalSet]:
@@ -105,45 +91,15 @@ def _read_sets(config: BuildConfig) -> list[EvalSet]:
     return [check_size(sample(data, config.eval_documents, config.eval_queries, SEED)) for data in sets]
 
 
-def _export(source: SourceModel, folder: Path) -> _Exported:
-    kind = f"{source.architecture}, {source.pooling} pooling, {source.max_tokens} tokens"
-    say(f"exporting {source.name}: {kind}")
-    model = TorchModel(source)
-    raw, lean, tokenizer = folder / "raw.onnx", folder / "lean.onnx", folder / "tokenizer.json"
-    model.export(raw)
-    check_operators(raw)
-    optimize(raw, lean)
-    raw.unlink()
-    check_operators(lean)
-    write_tokenizer(source, tokenizer)
-    check_tokenizer(source, tokenizer)
-    reference = make_candidate(source, FP32, lean, tokenizer, folder / "reference", model.dim)
-    parity = check_parity(model, Session(reference.bundle), source.max_tokens)
-    return _Exported(source, reference, tokenizer, parity, model.vocabulary)
-
-
-def _candidate(exported: _Exported, recipe: Recipe, folder: Path) -> Candidate:
-    reference = exported.reference.bundle
-    ranges = activation_ranges(reference.model, _calibration(reference)) if recipe.calibrated else None
-    candidate = make_candidate(
-        exported.source,
-        recipe,
-        reference.model,
-        exported.tokenizer,
-        folder / recipe.name,
-        reference.manifest.dim,
-        ranges,
-    )
-    check_operators(candidate.bundle.model)
-    return candidate
-
-
-def _calibration(reference: Bundle) -> list[NDArray[np.int64]]:
-    # Another sample than the gate's, long texts and short ones; a tensor's range needs no more.
-    data = known_item_set(CALIBRATION_TEXTS, SEED + 1)
-    texts = [*list(data.documents.values())[::2], *list(data.queries.values())[1::2]]
-    tokenizer = Tokenizer(reference.tokenizer, reference.manifest.max_tokens)
-    return [tokens.ids for tokens in tokenizer.encode(texts)]
+def _candidates(
+    config: BuildConfig, model: ExportedModel, search: RecipeSearch, folder: Path
+) -> Iterator[Candidate]:
+    recipes = [recipe.for_cpu(config.cpu) for recipe in config.recipes]
+    if config.search:
+        yield from search.candidates(recipes)
+    else:
+        for recipe in recipes:
+            yield search.timed(model.make(recipe, folder))
 
 
 def _encode(candidate: Candidate, sets: Sequence[EvalSet]) -> list[Vectors]:
@@ -153,7 +109,7 @@ def _encode(candidate: Candidate, sets: Sequence[EvalSet]) -> list[Vectors]:
 
 def _measure(
     config: BuildConfig,
-    exported: _Exported,
+    model: ExportedModel,
     candidate: Candidate,
     references: Sequence[Reference],
 ) -> CandidateReport:
@@ -167,7 +123,7 @@ def _measure(
         compare(reference, vectors) for reference, vectors in zip(references, found, strict=True)
     )
     invariance = check_invariance(candidate.bundle, references)
-    milliseconds = time_runs({"fp32": exported.reference, "served": candidate}, exported.vocabulary)
+    milliseconds = time_runs({"fp32": model.reference, "served": candidate}, model.vocabulary)
     return CandidateReport(
         manifest=_fill(candidate.bundle.manifest, qualities, milliseconds),
         reference_milliseconds=milliseconds["fp32"],
@@ -193,18 +149,22 @@ def _fill(
     )
 
 
-def _report(config: BuildConfig, exported: _Exported, candidates: Sequence[CandidateReport]) -> Report:
+def _report(
+    config: BuildConfig, model: ExportedModel, search: RecipeSearch, candidates: Sequence[CandidateReport]
+) -> Report:
+    refusals = {str(measured.manifest.recipe["name"]): measured.refusal for measured in candidates}
     return Report(
-        reference_bytes=exported.reference.model_bytes,
-        parity=exported.parity,
+        reference_bytes=model.reference.model_bytes,
+        parity=model.parity,
         gate=config.gate,
         candidates=tuple(candidates),
+        trials=conclude(list(search.trials.values()), refusals),
     )
 
 
 def _publish(manifest: Manifest, report: Report, folder: Path, out: Path) -> Manifest:
     report.write(folder)
-    reports = {name: file_sha256(folder / name) for name in (REPORT_JSON, REPORT_MARKDOWN)}
+    reports = {name: file_sha256(folder / name) for name in REPORTS}
     manifest = replace(manifest, files={**manifest.files, **reports})
     write_manifest(folder, manifest)
     publish(folder, out)

@@ -25,6 +25,7 @@ class Activations(StrEnum):
     DYNAMIC = "dynamic"  # one scale a tensor, found at run time: each text must run alone
     STATIC = "static"  # one scale a tensor, from calibration
     TOKEN = "token"  # noqa: S105  one scale a token, found at run time
+    BLOCKS = "blocks"  # as the kernel for weights in blocks does it
     BOUNDED = "bounded"  # STATIC behind normalizations, which bound what any text can bring; TOKEN elsewhere
 
 
@@ -42,6 +43,9 @@ class Recipe:
             `graphs.migrate`.
         fused_attention: Whether attention without a mask is one operator.
         quantized_tables: Whether embedding tables are 8-bit integers, one scale a row.
+        merged_projections: Whether matrices that read one tensor, as Q, K and V do, are one.
+        approximate_gelu: Whether Gelu has its tanh form.
+        fused_norms: Whether the sum in front of a normalization is part of it.
         float_groups: Names of the multiplications that stay as they are, because they cost too much quality.
         cpu: CPUs that the graph may run on; see `for_cpu`.
     """
@@ -54,6 +58,9 @@ class Recipe:
     migration: float = 0.0
     fused_attention: bool = True
     quantized_tables: bool = False
+    merged_projections: bool = False
+    approximate_gelu: bool = False
+    fused_norms: bool = False
     float_groups: tuple[str, ...] = ()
     cpu: Cpu = Cpu.ANY
 
@@ -122,6 +129,12 @@ RECIPES = {
             weight_bits=_SAFE_BITS,
         ),
         Recipe(
+            name="int8-weights",
+            summary="8-bit weights in blocks, activations almost whole: nearest to FP32, slow without VNNI",
+            activations=Activations.BLOCKS,
+            weight_bits=8,
+        ),
+        Recipe(
             name="fp32-fused",
             summary="nothing quantized, attention as one operator",
         ),
@@ -135,17 +148,27 @@ RECIPES = {
 FP32 = RECIPES["fp32"]
 
 
+AUTO = "auto"
+# Short for lists of recipes: `fast` is what measured best wherever it was tried, then what is safer.
+_LISTS = {
+    AUTO: tuple(recipe.name for recipe in RECIPES.values()),
+    "fast": ("int8", "int8-token", "fp32-fused"),
+}
+
+
 def parse_recipes(names: str) -> tuple[Recipe, ...]:
-    """Returns the recipes of a comma-separated list, in its order.
+    """Returns the recipes of a comma-separated list, in its order, or of the lists `auto` and `fast`.
 
     Raises:
         BuildError: An unknown or repeated name, or none at all.
     """
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    named = [name.strip() for name in names.split(",") if name.strip()]
+    wanted = list(_LISTS.get(names.strip(), named))
     unknown = [name for name in wanted if name not in RECIPES]
     if unknown or not wanted:
         raise BuildError(
-            f"unknown recipe {', '.join(unknown) or repr(names)}; choose from {', '.join(RECIPES)}"
+            f"unknown recipe {', '.join(unknown) or repr(names)}; "
+            f"choose from {', '.join((*_LISTS, *RECIPES))}"
         )
     if len(set(wanted)) != len(wanted):
         raise BuildError(f"recipes {names!r} name one twice; give each once")

@@ -4,12 +4,13 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from build_models.parity import ShapeParity
+from build_models.plot import Outcome, pareto
 from build_models.quality.figures import GATE_MEASURE, Invariance, SetQuality
 from build_models.quality.gate import Gate
 from build_models.report_sections import (
@@ -20,8 +21,10 @@ from build_models.report_sections import (
     parity_table,
     sets_table,
     table,
+    trials_table,
 )
-from worker.bundle import REPORT_JSON, REPORT_MARKDOWN, Manifest
+from build_models.trials import Trial, points
+from worker.bundle import PARETO, REPORT_JSON, REPORT_MARKDOWN, Manifest
 
 _PACKAGES = ("embedpool", "numpy", "onnx", "onnxruntime", "tokenizers", "torch", "transformers")
 _MB = 1_000_000
@@ -63,18 +66,25 @@ class Report:
         parity: The FP32 graph beside torch.
         gate: What every candidate had to keep.
         candidates: In the order they were tried; the last is the one written, if it was not refused.
+        trials: Every recipe that was timed, fastest first.
     """
 
     reference_bytes: int
     parity: tuple[ShapeParity, ...]
     gate: Gate
     candidates: tuple[CandidateReport, ...]
+    trials: tuple[Trial, ...]
 
     def write(self, folder: Path) -> None:
-        """Writes `report.json` and `report.md` into a folder that is there."""
+        """Writes `report.json`, `report.md` and `pareto.png` into a folder that is there.
+
+        Raises:
+            OutputError: The plot cannot be written.
+        """
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
         (folder / REPORT_JSON).write_text(text, encoding="utf-8")
         (folder / REPORT_MARKDOWN).write_text(self.to_markdown(), encoding="utf-8")
+        self._plot(folder / PARETO)
 
     def to_json(self) -> dict[str, Any]:
         """Returns every figure as plain values."""
@@ -84,6 +94,8 @@ class Report:
         """Returns the report for people, section by section."""
         parts = [
             f"# {self.candidates[-1].manifest.name}",
+            f"![overlap over time]({PARETO})",
+            trials_table(self.trials),
             self._overview(),
             *(self._candidate(candidate) for candidate in self.candidates),
             "## Export beside torch",
@@ -111,6 +123,32 @@ class Report:
                 )
             )
         return table((*header, f"ms for {longest} tokens"), rows)
+
+    def _plot(self, target: Path) -> None:
+        chosen = next((trial for trial in self.trials if trial.outcome is Outcome.CHOSEN), None)
+        name = self.candidates[-1].manifest.name
+        finding = "no recipe met the gate"
+        if chosen is not None:
+            finding = f"{chosen.recipe} takes {chosen.relative:.2f} of FP32's time"
+        pareto(
+            points(self._with_overlaps()),
+            target,
+            title=f"{name}: {finding}",
+            quality_label="overlap@10 with FP32, worst set",
+            threshold=self.gate.min_overlap or None,
+            footer=machine(),
+        )
+
+    def _with_overlaps(self) -> list[Trial]:
+        """Returns the trials with the whole sets' overlap where no sample was measured."""
+        whole = {
+            str(candidate.manifest.recipe["name"]): min(quality.overlap for quality in candidate.qualities)
+            for candidate in self.candidates
+        }
+        return [
+            replace(trial, overlap=whole.get(trial.recipe)) if trial.overlap is None else trial
+            for trial in self.trials
+        ]
 
     def _candidate(self, candidate: CandidateReport) -> str:
         recipe, name = candidate.manifest.recipe, str(candidate.manifest.recipe["name"])

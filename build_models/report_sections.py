@@ -6,6 +6,7 @@ from build_models.parity import ShapeParity
 from build_models.quality.figures import GATE_MEASURE, Bucket, Cosines, Invariance, Mixed, SetQuality
 from build_models.quality.gate import Gate
 from build_models.quality.judgements import MIN_QUERIES
+from build_models.trials import Trial
 
 _NONE = "–"
 _SIDES = {
@@ -125,3 +126,21 @@ def _two(cosines: Cosines | None) -> str:
 
 def _three(cosines: Cosines) -> str:
     return f"{cosines.mean:.5f} / {cosines.p1:.5f} / {cosines.min:.5f}"
+
+
+def trials_table(trials: Sequence[Trial]) -> str:
+    """Returns every recipe that was timed, fastest first."""
+    rows = [
+        (
+            trial.recipe,
+            f"{trial.milliseconds:.2f}",
+            f"{trial.relative:.2f}",
+            f"{trial.model_bytes / 1_000_000:.1f}",
+            "" if trial.overlap is None else f"{trial.overlap:.4f}",
+            "" if trial.cosine is None else f"{trial.cosine:.5f}",
+            f"{trial.outcome}: {trial.reason}",
+        )
+        for trial in trials
+    ]
+    header = ("recipe", "ms a document", "of FP32's", "MB", "overlap@10, sample", "cosine, sample", "outcome")
+    return table(header, rows)

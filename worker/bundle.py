@@ -21,6 +21,9 @@ MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 REPORT_JSON = "report.json"
 REPORT_MARKDOWN = "report.md"
+PARETO = "pareto.png"
+# Files for people: they say nothing of what vectors are.
+REPORTS = (REPORT_JSON, REPORT_MARKDOWN, PARETO)
 
 _CHUNK_BYTES = 1 << 20  # read size of a checksum; arbitrary
 
@@ -142,9 +145,7 @@ def fingerprint(
     reports and figures.
     """
     identity: dict[str, Any] = {
-        "files": {
-            name: digest for name, digest in files.items() if name not in (REPORT_JSON, REPORT_MARKDOWN)
-        },
+        "files": {name: digest for name, digest in files.items() if name not in REPORTS},
         "max_tokens": max_tokens,
         "pooling": pooling,
         "normalize": normalize,

@@ -16,8 +16,10 @@ from build_models.graphs.matmuls import MatMulGroup, matmul_groups
 from build_models.graphs.migrate import migration_scale
 from build_models.graphs.optimize import operator_counts
 from build_models.graphs.tables import quantize_tables
+from build_models.graphs.variants import approximate_gelu, fuse_residual_norms, merge
+from build_models.graphs.weight_only import multiply_blocks
 from build_models.graphs.weights import Quantized, quantize, quantize_paired
-from build_models.recipes import Activations, Recipe
+from build_models.recipes import FP32, Activations, Recipe
 from worker.session import INTEGER_KERNELS
 
 
@@ -33,21 +35,37 @@ def make_graph(recipe: Recipe, lean: Path, target: Path, ranges: Ranges | None =
     Raises:
         GraphError: A multiplication of the recipe does not run as integers, or the graph has none.
     """
-    if not (recipe.quantized or recipe.fused_attention or recipe.quantized_tables):
+    if recipe.name == FP32.name:
         shutil.copyfile(lean, target)
         return
+    graph = _float_form(recipe, lean)
+    groups = matmul_groups(graph) if recipe.quantized else []
+    chosen = [group for group in groups if group.name not in recipe.float_groups]
+    for group in chosen:
+        if recipe.activations is Activations.BLOCKS:
+            for node in group.nodes:
+                matrix = _matrix(graph, node)
+                graph.replace(node, multiply_blocks(graph, group.activations, node.output[0], matrix))
+        else:
+            _quantize_group(graph, recipe, group, _range(recipe, group, ranges))
+    graph.save(target)
+    if recipe.quantized:
+        merged = recipe.merged_projections
+        check_integer_kernels(target, sum(1 if merged else len(group.nodes) for group in chosen))
+
+
+def _float_form(recipe: Recipe, lean: Path) -> GraphEdit:
+    """Returns the graph with all of a recipe's changes that leave the weights alone."""
     graph = GraphEdit(lean)
     if recipe.fused_attention:
         fuse_attention(graph)
     if recipe.quantized_tables:
         quantize_tables(graph)
-    groups = matmul_groups(graph) if recipe.quantized else []
-    chosen = [group for group in groups if group.name not in recipe.float_groups]
-    for group in chosen:
-        _quantize_group(graph, recipe, group, _range(recipe, group, ranges))
-    graph.save(target)
-    if recipe.quantized:
-        check_integer_kernels(target, sum(len(group.nodes) for group in chosen))
+    if recipe.approximate_gelu:
+        approximate_gelu(graph)
+    if recipe.fused_norms:
+        fuse_residual_norms(graph)
+    return graph
 
 
 def check_integer_kernels(path: Path, expected: int) -> None:
@@ -83,8 +101,9 @@ def _quantize_group(graph: GraphEdit, recipe: Recipe, group: MatMulGroup, found:
         first.append(make_node("Mul", [group.activations, factors], tensor))
         found = ChannelRange(found.low / migration, found.high / migration)
     products = [_product(graph, recipe, node, migration) for node in group.nodes]
-    nodes = first + _nodes(graph, recipe, group, tensor, products, migration, found)
-    graph.insert_before(group.nodes[0], *nodes)
+    products, split = merge(graph, products) if recipe.merged_projections else (products, [])
+    nodes = _nodes(graph, recipe, group, tensor, products, migration, found)
+    graph.insert_before(group.nodes[0], *first, *nodes, *split)
     for node in group.nodes:
         graph.replace(node)
 

@@ -15,7 +15,7 @@ from build_models.ner.config import (
     FinetuneConfig,
     NerBuildConfig,
 )
-from build_models.recipes import parse_recipes
+from build_models.recipes import AUTO, parse_recipes
 from build_models.sources import DEFAULT_MODEL
 from worker.bundle import Task
 from worker.cpu_flags import Cpu
@@ -122,6 +122,7 @@ def build_tagger(
             model=model,
             out=out,
             recipes=parse_recipes(recipes),
+            search=recipes.strip() == AUTO,
             eval_data=eval_data,
             max_f1_loss=max_f1_loss,
             max_tokens=max_tokens,

@@ -90,6 +90,7 @@ class NerBuildConfig:
         model: Folder or hub id of a Hugging Face token-classification model.
         out: Folder of the bundle; must not exist, unless `force` is set and it is a bundle.
         recipes: Tried in this order; the first that meets the gate is written.
+        search: Whether the recipes are timed first and tried in the order of their time.
         eval_data: Folders with `train|validation|test.parquet`; F1 is measured on every test split.
         max_f1_loss: What the strict F1 may lose beside FP32 on every set, absolute, 0 to 1.
         max_tokens: Longest window in tokens; None keeps the model's own limit.
@@ -104,6 +105,7 @@ class NerBuildConfig:
     max_f1_loss: float = MAX_F1_LOSS
     max_tokens: int | None = None
     cpu: Cpu = Cpu.ANY
+    search: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:

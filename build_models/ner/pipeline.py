@@ -1,6 +1,6 @@
 """The road of a tagger's build: its folder → torch → lean FP32 graph → recipes → gate on F1 → bundle."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,8 +67,7 @@ def build(config: NerBuildConfig) -> Built:
         exported = export_tagger(source, model, folder)
         wanted = [find_reference(model, exported.reference, data) for data in sets]
         reports: list[CandidateReport] = []
-        for recipe in (recipe.for_cpu(config.cpu) for recipe in config.recipes):
-            candidate = make_candidate(config, exported, recipe, folder)
+        for candidate in _candidates(config, exported, folder):
             reports.append(_measure(config, exported, candidate, wanted))
             report = Report(
                 reference_bytes=exported.reference.model.stat().st_size,
@@ -78,8 +77,25 @@ def build(config: NerBuildConfig) -> Built:
             )
             if reports[-1].refusal is None:
                 return Built(_publish(reports[-1].manifest, report, candidate.path, config.out), report)
-            say(f"{recipe.name} does not meet the gate: {reports[-1].refusal}")
+            say(f"{candidate.manifest.recipe['name']} does not meet the gate: {reports[-1].refusal}")
         raise _refuse(config, report)
+
+
+def _candidates(config: NerBuildConfig, exported: Exported, folder: Path) -> Iterator[Bundle]:
+    """Yields candidates in the order of the recipes, or in that of their time if a search is asked for."""
+    recipes = [recipe.for_cpu(config.cpu) for recipe in config.recipes]
+    made = (make_candidate(config, exported, recipe, folder) for recipe in recipes)
+    if not config.search:
+        yield from made
+        return
+    timed = []
+    for candidate in made:
+        calls = {"fp32": Tagger(exported.reference).logits, "served": Tagger(candidate).logits}
+        found = time_calls(calls, exported.source.max_tokens, exported.vocabulary)
+        relative = sum(found["served"].values()) / sum(found["fp32"].values())
+        say(f"{candidate.manifest.recipe['name']}: {relative:.2f} of FP32's time")
+        timed.append((relative, candidate))
+    yield from (candidate for _, candidate in sorted(timed, key=lambda entry: entry[0]))
 
 
 def _measure(

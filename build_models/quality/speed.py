@@ -22,6 +22,7 @@ GROUP_TOKENS = 64
 INVARIANT_COSINE = 0.99999
 _TEXTS = 512  # enough short texts to fill groups of many lengths; arbitrary
 _LENGTHS = (32, 128, 240)  # tokens of the texts that are timed: a query, a paragraph, a page
+_CPU_ROUNDS = 7  # of a search, which times a dozen candidates; arbitrary
 _ROUNDS = 9  # interleaved; the median of an odd count is one that was seen; arbitrary
 
 Call = Callable[[NDArray[np.int64]], object]
@@ -65,6 +66,32 @@ def time_runs(candidates: Mapping[str, Candidate], vocabulary: int) -> dict[str,
     return time_calls({name: _alone(session) for name, session in sessions.items()}, longest, vocabulary)
 
 
+def time_documents(
+    reference: Candidate, candidate: Candidate, tokens: NDArray[np.int64], vocabulary: int
+) -> tuple[float, float]:
+    """Returns what a document costs on one core: the ratio to the reference, and milliseconds.
+
+    Both take turns on one pinned thread, on texts as long as the documents at the 10th, 30th, 50th, 70th and
+    90th percentile. CPU time of the thread counts, which a busy machine hardly changes.
+
+    Args:
+        reference: The FP32 graph.
+        candidate: What is timed.
+        tokens: Length of each document, int64 `[documents]`.
+        vocabulary: How many token ids there are.
+    """
+    lengths = np.percentile(tokens, (10, 30, 50, 70, 90), method="nearest").astype(int)
+    chance = np.random.default_rng(0)
+    calls = {"reference": _alone(Session(reference.bundle)), "candidate": _alone(Session(candidate.bundle))}
+    totals = dict.fromkeys(calls, 0.0)
+    with one_cpu():
+        for length in lengths:
+            ids = chance.integers(0, vocabulary, length, dtype=np.int64)
+            for name, seconds in _interleaved(calls, ids, _CPU_ROUNDS, time.thread_time).items():
+                totals[name] += 1000 * statistics.median(seconds) / len(lengths)
+    return totals["candidate"] / totals["reference"], totals["candidate"]
+
+
 def time_calls(calls: Mapping[str, Call], longest: int, vocabulary: int) -> dict[str, dict[int, float]]:
     """Returns for each call the median milliseconds of one text by its length in tokens.
 
@@ -78,7 +105,7 @@ def time_calls(calls: Mapping[str, Call], longest: int, vocabulary: int) -> dict
     with one_cpu():
         for length in sorted({min(length, longest) for length in _LENGTHS}):
             ids = chance.integers(0, vocabulary, length, dtype=np.int64)
-            for name, seconds in _interleaved(calls, ids).items():
+            for name, seconds in _interleaved(calls, ids, _ROUNDS, time.perf_counter).items():
                 result[name][length] = 1000 * statistics.median(seconds)
     return result
 
@@ -87,14 +114,16 @@ def _alone(session: Session) -> Call:
     return lambda ids: session.embed([ids])
 
 
-def _interleaved(calls: Mapping[str, Call], ids: NDArray[np.int64]) -> dict[str, list[float]]:
+def _interleaved(
+    calls: Mapping[str, Call], ids: NDArray[np.int64], rounds: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(_ROUNDS + 1):
+    for turn in range(rounds + 1):
         for name, call in calls.items():
-            started = time.perf_counter()
+            started = clock()
             call(ids)
             if turn:  # the first run of a shape also allocates
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return seconds
 
 

@@ -17,6 +17,7 @@ _DRIVER = """
 import json, os, resource, sys
 from contextlib import contextmanager
 from pathlib import Path
+import build_models.exported as exported
 import build_models.pipeline as pipeline
 from build_models.config import BuildConfig
 from build_models.errors import BuildError
@@ -67,11 +68,11 @@ def attempt(trouble, recipe):
 # The trouble, and the recipe of the build.
 stages = {
     "limit": (small_files(int(sys.argv[4])), "fp32"),
-    "export": (full_before(pipeline.TorchModel, "export", 1), "fp32"),
-    "optimize": (full_before(pipeline, "optimize", 1), "fp32"),
-    "tokenizer": (full_before(pipeline, "write_tokenizer", 1), "fp32"),
-    "reference": (full_before(pipeline, "make_candidate", 1), "fp32"),
-    "quantize": (full_before(pipeline, "make_candidate", 2), "int8-dynamic"),
+    "export": (full_before(exported.TorchModel, "export", 1), "fp32"),
+    "optimize": (full_before(exported, "optimize", 1), "fp32"),
+    "tokenizer": (full_before(exported, "write_tokenizer", 1), "fp32"),
+    "reference": (full_before(exported, "make_candidate", 1), "fp32"),
+    "quantize": (full_before(exported, "make_candidate", 2), "int8-dynamic"),
     "report": (full_before(Report, "write", 1), "fp32"),
     "manifest": (full_before(pipeline, "write_manifest", 1), "fp32"),
 }

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from build_models.parity import ShapeParity
+from build_models.plot import Outcome
 from build_models.quality.figures import Bucket, Cosines, Invariance, Mixed, MixedQuality, SetQuality
 from build_models.quality.gate import Gate
 from build_models.report import CandidateReport, Report, quality_summary
+from build_models.trials import Trial
 from worker.bundle import Manifest, Pooling
 
 COSINES = Cosines(0.991, 0.981, 0.971)
@@ -67,6 +69,19 @@ def _report(*candidates: CandidateReport) -> Report:
         parity=(ShapeParity(shape=(1, 3), padded=False, difference=1e-7, scale=1.0),),
         gate=Gate(min_overlap=0.9),
         candidates=candidates,
+        trials=tuple(
+            Trial(
+                recipe=str(candidate.manifest.recipe["name"]),
+                milliseconds=20.0 + number,
+                relative=0.6,
+                model_bytes=25_000_000,
+                overlap=0.95,
+                cosine=0.99876,
+                outcome=Outcome.REFUSED if candidate.refusal else Outcome.CHOSEN,
+                reason=candidate.refusal or "the fastest that met the gate",
+            )
+            for number, candidate in enumerate(candidates)
+        ),
     )
 
 
@@ -95,8 +110,12 @@ def test_tables_are_whole(report: Report) -> None:
 
 
 def test_all_candidates_first(report: Report) -> None:
-    """The first table sets the candidates beside each other, each by the worst of its sets."""
-    header, _, first, second = _cells(report.to_markdown())[:4]
+    """After what was timed, a table sets the candidates beside each other, by the worst of their sets."""
+    cells = _cells(report.to_markdown())
+    trial, (header, _, first, second) = cells[2], cells[4:8]
+    assert trial[:4] == ["first", "20.00", "0.60", "25.0"]
+    assert trial[4:] == ["0.9500", "0.99876", "refused by the gate: too bad"]
+    assert cells[3][-1] == "chosen: the fastest that met the gate"
     assert dict(zip(header, first, strict=True)) == {
         "recipe": "first",
         "gate": "refused",
