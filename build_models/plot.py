@@ -35,7 +35,7 @@ class Outcome(StrEnum):
     CHOSEN = "chosen"
     PASSED = "passed the gate"
     REFUSED = "refused by the gate"
-    PRUNED = "dropped early"
+    PRUNED = "not asked of the gate"
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,12 @@ class Recipe:
         return self.weight_bits < _FLOAT_BITS
 
     @property
+    def changes_graph(self) -> bool:
+        """Whether the served graph is another than the lean one."""
+        forms = (self.fused_attention, self.quantized_tables, self.approximate_gelu, self.fused_norms)
+        return self.quantized or any(forms)
+
+    @property
     def calibrated(self) -> bool:
         """Whether the graph depends on what activations look like on real texts."""
         return self.migration > 0 or self.activations in (Activations.STATIC, Activations.BOUNDED)
@@ -88,7 +94,8 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """Returns every setting that decides a vector, for the manifest and the fingerprint."""
         unsaid = {"summary"} if self.cpu is not Cpu.ANY else {"summary", CPU_SETTING}
-        return {key: value for key, value in asdict(self).items() if key not in unsaid}
+        settings = asdict(self) | {"float_groups": list(self.float_groups)}  # as JSON gives it back
+        return {key: value for key, value in settings.items() if key not in unsaid}
 
 
 RECIPES = {

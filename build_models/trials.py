@@ -51,5 +51,9 @@ def conclude(trials: Sequence[Trial], refusals: Mapping[str, str | None]) -> tup
 
 
 def points(trials: Sequence[Trial]) -> list[Point]:
-    """Returns the points of the plot: overlap over time."""
-    return [Point(trial.recipe, trial.milliseconds, trial.overlap, trial.outcome) for trial in trials]
+    """Returns the points of the plot, overlap over time: those recipes whose overlap was measured."""
+    return [
+        Point(trial.recipe, trial.milliseconds, trial.overlap, trial.outcome)
+        for trial in trials
+        if trial.overlap is not None
+    ]

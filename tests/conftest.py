@@ -216,7 +216,9 @@ def _build(model: Path, recipe: str, eval_data: Path, out: Path) -> Path:
             out=out,
             recipes=parse_recipes(recipe),
             eval_data=(eval_data,),
-            gate=Gate(min_retention=0.5, min_bound=0),  # random weights round worse than trained ones
+            gate=Gate(
+                min_retention=0.5, min_bound=0, min_overlap=0
+            ),  # random weights round worse than trained ones
         )
     )
     return out

@@ -19,7 +19,7 @@ from build_models.graphs.tables import quantize_tables
 from build_models.graphs.variants import approximate_gelu, fuse_residual_norms, merge
 from build_models.graphs.weight_only import multiply_blocks
 from build_models.graphs.weights import Quantized, quantize, quantize_paired
-from build_models.recipes import FP32, Activations, Recipe
+from build_models.recipes import Activations, Recipe
 from worker.session import INTEGER_KERNELS
 
 
@@ -35,7 +35,7 @@ def make_graph(recipe: Recipe, lean: Path, target: Path, ranges: Ranges | None =
     Raises:
         GraphError: A multiplication of the recipe does not run as integers, or the graph has none.
     """
-    if recipe.name == FP32.name:
+    if not recipe.changes_graph:
         shutil.copyfile(lean, target)
         return
     graph = _float_form(recipe, lean)

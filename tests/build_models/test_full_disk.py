@@ -53,7 +53,7 @@ def small_files(limit):
 def attempt(trouble, recipe):
     config = BuildConfig(
         model=str(model), out=disk / "made" / "out", recipes=parse_recipes(recipe),
-        eval_data=(data,), eval_queries=10, gate=Gate(min_retention=0, min_bound=0, min_cosine=0),
+        eval_data=(data,), eval_queries=10, gate=Gate(0, 0, 0, 0),
     )
     with trouble:
         try:

@@ -15,10 +15,10 @@ from build_models.quality.figures import Cosines, Invariance, Mixed, MixedQualit
 from build_models.quality.gate import Gate, refusal
 
 PERFECT = (1.0,) * 6
-shares = st.floats(0, 1.2, allow_nan=False)
+shares = st.floats(0, 1.2, allow_nan=False, allow_subnormal=False)
 figures = st.tuples(shares, shares, shares, shares, shares, shares)
 sixteenths = st.integers(0, 16).map(lambda count: count / 16)  # nDCG has no values next to zero
-gates = st.builds(Gate, *[st.floats(0, 1, allow_nan=False)] * 4)
+gates = st.builds(Gate, *[st.floats(0, 1, allow_nan=False, allow_subnormal=False)] * 4)
 
 
 def _quality(figures: tuple[float, ...], name: str = "made") -> SetQuality:
