@@ -7,6 +7,8 @@ setting and at the fastest of those tried in one pass beforehand.
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.bench import environments, report, stages
@@ -30,6 +32,9 @@ def main() -> None:
     corpus = sample(DATA / "medquad" / "corpus.parquet", home / "medquad.parquet", options.documents)
     short = short_texts(DATA / "squad" / "queries.parquet", home / "short.parquet", SHORT_TEXTS)
     results = stages.measure(bundle, corpus, short, DATA / "medquad" / "queries.parquet", options.rounds)
+    print("the served graph on one core", flush=True)
+    command = [sys.executable, "-m", "tests.bench.one_core", "--json", str(bundle)]
+    results |= {"one_core": json.loads(subprocess.run(command, check=True, capture_output=True).stdout)}
     results |= {"machine": machine, "documents": options.documents, "short_texts": SHORT_TEXTS}
     (home / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     text = report.markdown(results)

@@ -72,8 +72,16 @@ def bundle(given: Path | None) -> Path:
     """Returns the bundle to measure: the one given, or one built with default settings."""
     if given is not None:
         return given
-    folder = HOME / "bundle"
+    return _built(HOME / "bundle")
+
+
+def fp32_bundle() -> Path:
+    """Returns the lean FP32 bundle of the same model."""
+    return _built(HOME / "fp32-bundle", "--recipes", "fp32")
+
+
+def _built(folder: Path, *options: str) -> Path:
     if not (folder / "manifest.json").exists():
-        command = [sys.executable, "-m", "build_models", "build", "--out", str(folder)]
+        command = [sys.executable, "-m", "build_models", "build", "--out", str(folder), *options]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder

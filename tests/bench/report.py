@@ -67,6 +67,8 @@ def markdown(results: Mapping[str, Any]) -> str:
             for name, t in results["query_milliseconds"].items()
         ),
         "",
+        *one_core_table(results["one_core"]),
+        "",
         "Versions: " + "; ".join(_versions(results)) + ".",
         "",
     ]
@@ -100,3 +102,26 @@ def _versions(results: Mapping[str, Any]) -> list[str]:
     for versions in results["versions"].values():
         seen |= {f"{name} {number}": None for name, number in versions.items()}
     return list(seen)
+
+
+def one_core_table(found: Mapping[str, Any]) -> list[str]:
+    """Returns the served graph on one core: what `one_core.measure` found, also after a trip through JSON."""
+    lines = [
+        "| one text, CPU ms of one core | PyTorch FP32 | ONNX FP32 | served | of torch | of FP32 | in integers |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for length, times in found["milliseconds"].items():
+        theirs, fp32, ours = (times[name] for name in ("PyTorch FP32", "ONNX FP32", "served"))
+        share = found["integer_share"][length]
+        lines.append(
+            f"| {length} tokens | {theirs:.2f} | {fp32:.2f} | {ours:.2f} | {ours / theirs:.2f} "
+            f"| {ours / fp32:.2f} | {share:.2f} of its time |"
+        )
+    size = found["bytes"]
+    share = size["served"] / size["ONNX FP32"]
+    lines += ["", f"File: {size['served'] / 1e6:.1f} MB, {share:.3f} of FP32's.", ""]
+    lines += ["| short texts, tokens/s on one core | alone | in groups | |", "|---|---|---|---|"]
+    for length, rates in found["short_tokens_per_second"].items():
+        gain = rates["grouped"] / rates["alone"]
+        lines.append(f"| {length} tokens | {rates['alone']:.0f} | {rates['grouped']:.0f} | {gain:.2f}× |")
+    return lines
