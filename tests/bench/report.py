@@ -107,7 +107,7 @@ def _versions(results: Mapping[str, Any]) -> list[str]:
 def one_core_table(found: Mapping[str, Any]) -> list[str]:
     """Returns the served graph on one core: what `one_core.measure` found, also after a trip through JSON."""
     lines = [
-        "| one text, CPU ms of one core | PyTorch FP32 | ONNX FP32 | served | of torch | of FP32 | in integers |",
+        "| one text, one core | PyTorch FP32 | ONNX FP32 | served | of torch | of FP32 | in integers |",
         "|---|---|---|---|---|---|---|",
     ]
     for length, times in found["milliseconds"].items():
