@@ -17,7 +17,7 @@ from build_models.recipes import RECIPES, Recipe
 from build_models.sources import ModelFolder
 from worker.bundle import Bundle, Pooling, Task
 
-_DEFAULT_RECIPE = "int8-dynamic"  # beside bundles that are not quantized, or by a recipe of another release
+_DEFAULT_RECIPE = "int8"  # beside bundles that are not quantized, or by a recipe of another release
 _NOTE = "Random weights: size and speed only. Neither depends on the weights' values, quality does."
 
 
