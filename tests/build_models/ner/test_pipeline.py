@@ -186,7 +186,7 @@ def test_tagger_and_worker_refuse_the_others_bundle(tiny_bundle: Path, tagger_bu
 
 def test_command_line(tagger_dir: Path, ner_data: Path, fragile_tagger: Path, tmp_path: Path) -> None:
     """`build --task ner` writes a bundle that tags; code 3 and one line where the gate is not met."""
-    common = ("--task", "ner", "--eval-data", str(ner_data))
+    common = ("--task", "ner", "--eval-data", str(ner_data), "--recipes", "int8-dynamic")
     refused = _run(
         "build_models", "build", *common, "--model", str(fragile_tagger), "--out", str(tmp_path / "no")
     )
