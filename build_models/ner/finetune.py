@@ -82,7 +82,8 @@ def _describe(config: FinetuneConfig) -> SourceModel:
 def _content(source: SourceModel, data: Path) -> dict[str, str]:
     """Returns what names the model's and the data's content: file name to sha256."""
     weights = sorted([*source.folder.glob("*.safetensors"), *source.folder.glob("*.bin")])
-    files = [*weights, source.folder / "config.json", *(split_file(data, split) for split in Split)]
+    tokenizer = [file for file in (source.folder / TOKENIZER,) if file.is_file()]
+    files = [*weights, *tokenizer, source.folder / "config.json", *(split_file(data, split) for split in Split)]
     return {f"sha256 of {file.name}": file_sha256(file) for file in files}
 
 
