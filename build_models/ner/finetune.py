@@ -83,7 +83,12 @@ def _content(source: SourceModel, data: Path) -> dict[str, str]:
     """Returns what names the model's and the data's content: file name to sha256."""
     weights = sorted([*source.folder.glob("*.safetensors"), *source.folder.glob("*.bin")])
     tokenizer = [file for file in (source.folder / TOKENIZER,) if file.is_file()]
-    files = [*weights, *tokenizer, source.folder / "config.json", *(split_file(data, split) for split in Split)]
+    files = [
+        *weights,
+        *tokenizer,
+        source.folder / "config.json",
+        *(split_file(data, split) for split in Split),
+    ]
     return {f"sha256 of {file.name}": file_sha256(file) for file in files}
 
 
