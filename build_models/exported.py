@@ -1,7 +1,7 @@
 """The FP32 model as a graph: what every recipe starts from and is compared with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +33,18 @@ class ExportedModel:
         reference: The lean FP32 graph as a candidate.
         parity: The proof, shape by shape.
         vocabulary: How many token ids there are.
-        ranges: What its activations look like on texts of the evaluation sets.
+        ranges: What its activations look like on real texts; none until `calibrated`.
     """
 
     source: SourceModel
     reference: Candidate
     parity: tuple[ShapeParity, ...]
     vocabulary: int
-    ranges: Ranges
+    ranges: Ranges = field(default_factory=dict)
+
+    def calibrated(self, texts: Sequence[NDArray[np.int64]]) -> "ExportedModel":
+        """Returns the model with the ranges of its activations on texts, token ids `[tokens]` each."""
+        return replace(self, ranges=activation_ranges(self.reference.bundle.model, texts))
 
     def make(self, recipe: Recipe, folder: Path) -> Candidate:
         """Makes a recipe's candidate in a folder of its name within `folder`.
@@ -57,8 +61,8 @@ class ExportedModel:
         return candidate
 
 
-def export_model(source: SourceModel, sets: Sequence[EvalSet], folder: Path) -> ExportedModel:
-    """Exports a model into `folder`, compares it with torch, and looks at its activations.
+def export_model(model: TorchModel, source: SourceModel, folder: Path) -> ExportedModel:
+    """Exports a model into `folder`, and compares the graph with torch.
 
     Raises:
         ExportError: It cannot be exported, or computes something else.
@@ -66,7 +70,6 @@ def export_model(source: SourceModel, sets: Sequence[EvalSet], folder: Path) -> 
     """
     kind = f"{source.architecture}, {source.pooling} pooling, {source.max_tokens} tokens"
     say(f"exporting {source.name}: {kind}")
-    model = TorchModel(source)
     raw, lean, tokenizer = folder / "raw.onnx", folder / "lean.onnx", folder / "tokenizer.json"
     model.export(raw)
     check_operators(raw)
@@ -78,8 +81,7 @@ def export_model(source: SourceModel, sets: Sequence[EvalSet], folder: Path) -> 
     reference = make_candidate(source, FP32, lean, tokenizer, folder / "reference", model.dim)
     lean.unlink()
     parity = check_parity(model, Session(reference.bundle), source.max_tokens)
-    ranges = activation_ranges(reference.bundle.model, calibration_ids(reference.bundle, sets))
-    return ExportedModel(source, reference, parity, model.vocabulary, ranges)
+    return ExportedModel(source, reference, parity, model.vocabulary)
 
 
 def calibration_ids(bundle: Bundle, sets: Sequence[EvalSet]) -> list[NDArray[np.int64]]:

@@ -8,9 +8,10 @@ from build_models.candidates import Candidate
 from build_models.config import KNOWN_ITEM_DOCUMENTS, SEED, BuildConfig
 from build_models.description import describe
 from build_models.errors import GateError
-from build_models.exported import ExportedModel, export_model
+from build_models.export import TorchModel
+from build_models.exported import ExportedModel, calibration_ids, export_model
 from build_models.graphs.optimize import operator_counts
-from build_models.output import check_output, move_files, publish, workspace
+from build_models.output import check_output, workspace
 from build_models.progress import say
 from build_models.quality.encode import Vectors, encoder
 from build_models.quality.evaluate import Reference, compare, make_reference
@@ -29,7 +30,8 @@ from build_models.report import CandidateReport, Report, quality_summary, speed_
 from build_models.search import RecipeSearch
 from build_models.sources import resolve
 from build_models.trials import conclude
-from worker.bundle import REPORTS, Manifest, file_sha256, write_manifest
+from build_models.written import write_bundle, write_refused
+from worker.bundle import Manifest
 from worker.cpu_flags import cpu_flags
 
 # Of the weights' size: raw, lean and reference graphs, and two candidates at most, exist at one time.
@@ -68,7 +70,8 @@ def build(config: BuildConfig) -> Built:
     sets = _read_sets(config)
     factor = _SPACE_FACTOR + (_SEARCH_SPACE_FACTOR if config.search else 0)
     with workspace(config.out, factor * source.weight_bytes) as folder:
-        model = export_model(source, sets, folder)
+        model = export_model(TorchModel(source), source, folder)
+        model = model.calibrated(calibration_ids(model.reference.bundle, sets))
         found = _encode(model.reference, sets)
         references = [make_reference(data, vectors) for data, vectors in zip(sets, found, strict=True)]
         search = RecipeSearch(model, references, config.gate, folder, SEED)
@@ -78,9 +81,14 @@ def build(config: BuildConfig) -> Built:
             reports.append(measured)
             if measured.refusal is None:
                 report = _report(config, model, search, reports)
-                return Built(_publish(measured.manifest, report, candidate.bundle.path, config.out), report)
+                manifest = write_bundle(measured.manifest, report, candidate.bundle.path, config.out)
+                return Built(manifest, report)
             say(f"{candidate.recipe.name} does not meet the gate: {measured.refusal}")
-        raise _refuse(config, _report(config, model, search, reports), folder / "report")
+        kept = write_refused(_report(config, model, search, reports), folder, config.out)
+        raise GateError(
+            f"nothing was written to {config.out}: {reports[-1].refusal}; see "
+            f"{kept} for all that was measured, try other --recipes, or ask for less"
+        )
 
 
 def _read_sets(config: BuildConfig) -> list[EvalSet]:
@@ -159,24 +167,4 @@ def _report(
         gate=config.gate,
         candidates=tuple(candidates),
         trials=conclude(list(search.trials.values()), refusals),
-    )
-
-
-def _publish(manifest: Manifest, report: Report, folder: Path, out: Path) -> Manifest:
-    report.write(folder)
-    reports = {name: file_sha256(folder / name) for name in REPORTS}
-    manifest = replace(manifest, files={**manifest.files, **reports})
-    write_manifest(folder, manifest)
-    publish(folder, out)
-    return manifest
-
-
-def _refuse(config: BuildConfig, report: Report, folder: Path) -> GateError:
-    kept = config.out.with_name(config.out.name + ".report")
-    folder.mkdir()
-    report.write(folder)
-    move_files(folder, kept)
-    return GateError(
-        f"nothing was written to {config.out}: {report.candidates[-1].refusal}; see "
-        f"{kept} for all that was measured, try other --recipes, or ask for less"
     )

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from build_models.comparison.config import CompareConfig
-from build_models.comparison.exported import export_fp32
 from build_models.comparison.queries import exact_queries
 from build_models.comparison.retrieval import read_sets, scores_of_rows, served_run, served_vectors
 from build_models.comparison.served import AS_SERVED, NO_MODEL, Served, all_served, timed_rows
@@ -17,7 +16,7 @@ from build_models.comparison.table import Table
 from build_models.comparison.timing import Precision, System
 from build_models.comparison.torch_baseline import TorchBaseline, threads, ways
 from build_models.description import SourceModel, describe
-from build_models.progress import say
+from build_models.exported import ExportedModel, export_model
 from build_models.quality.judgements import EvalSet
 from worker.bundle import Bundle, Task
 from worker.tokenizer import Tokenizer
@@ -42,7 +41,7 @@ def embedding_table(subject: Subject, config: CompareConfig, folder: Path) -> Ta
         baseline = TorchBaseline(_describe(subject))
         check_fits(subject, subject.model.name, baseline.dim)
         if all(row.precision is not Precision.ONNX_FP32 for row in rows):
-            rows = [fp32_row(baseline, folder), *rows]
+            rows = [fp32_row(export_model(baseline, baseline.source, folder)), *rows]
         baseline.use_default_attention()
     systems = [*([torch_system(baseline, ids)] if baseline else []), *served_systems(rows, ids)]
     with threads(1):
@@ -66,11 +65,9 @@ def query_ids(sets: Sequence[EvalSet], config: CompareConfig, bundle: Bundle) ->
     return exact_queries(texts, config.queries, config.tokens, bundle.tokenizer)
 
 
-def fp32_row(baseline: TorchBaseline, folder: Path) -> Served:
-    """Returns the exported model as a row; call before `use_default_attention`."""
-    say(f"exporting {baseline.source.name} as the row {Precision.ONNX_FP32}")
-    bundle = export_fp32(baseline.source, baseline, folder).bundle
-    return Served(str(Precision.ONNX_FP32), Precision.ONNX_FP32, bundle)
+def fp32_row(exported: ExportedModel) -> Served:
+    """Returns an exported model as a row; export before `use_default_attention`."""
+    return Served(str(Precision.ONNX_FP32), Precision.ONNX_FP32, exported.reference.bundle)
 
 
 def torch_system(baseline: TorchBaseline, ids: NDArray[np.int64]) -> System:

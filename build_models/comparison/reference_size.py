@@ -4,7 +4,6 @@ from pathlib import Path
 
 from build_models.comparison.config import CompareConfig
 from build_models.comparison.embedding import fp32_row, query_ids, served_systems, torch_system
-from build_models.comparison.exported import quantized
 from build_models.comparison.retrieval import read_sets
 from build_models.comparison.served import served, timed_rows
 from build_models.comparison.stand_in import write_stand_in
@@ -12,12 +11,14 @@ from build_models.comparison.subjects import Subject
 from build_models.comparison.table import Table
 from build_models.comparison.torch_baseline import TorchBaseline, threads
 from build_models.description import describe
+from build_models.exported import export_model
 from build_models.progress import say
 from build_models.recipes import RECIPES, Recipe
 from build_models.sources import ModelFolder
 from worker.bundle import Bundle, Pooling, Task
 
 _DEFAULT_RECIPE = "int8"  # beside bundles that are not quantized, or by a recipe of another release
+_CALIBRATION_TEXTS = 16  # ranges of random weights say nothing: the graph only has to be made; arbitrary
 _NOTE = "Random weights: size and speed only. Neither depends on the weights' values, quality does."
 
 
@@ -37,12 +38,13 @@ def reference_size_table(config: CompareConfig, subject: Subject, folder: Path) 
     home = ModelFolder(f"{size}-sized", folder / str(size))
     write_stand_in(size, first.tokenizer, home.path)
     baseline = TorchBaseline(describe(home, pooling=Pooling.MEAN))
-    fp32 = fp32_row(baseline, folder)
+    exported = export_model(baseline, baseline.source, folder)
+    fp32 = fp32_row(exported)
     baseline.use_default_attention()
     texts = read_sets(subject.eval_data if subject.task is Task.EMBEDDING else (), config)
     # A tokenizer of more pieces than the vocabulary gives ids that no embedding has.
     ids = query_ids(texts, config, first) % baseline.vocabulary
-    int8 = served(quantized(baseline.source, fp32.bundle, recipe_for(first), list(ids), folder).bundle)
+    int8 = served(exported.calibrated(list(ids[:_CALIBRATION_TEXTS])).make(recipe_for(first), folder).bundle)
     systems = [torch_system(baseline, ids), *served_systems([fp32, int8], ids)]
     with threads(1):
         rows = timed_rows(systems, home.name)

@@ -14,20 +14,13 @@ from build_models.ner.evaluate import GateSet, Wanted, compare, find_reference
 from build_models.ner.model import load_tagger
 from build_models.ner.report import CandidateReport, Report, quality_summary, refusal
 from build_models.ner.tagger import Tagger
-from build_models.output import check_output, publish, workspace
+from build_models.output import check_output, workspace
 from build_models.progress import say
 from build_models.quality.speed import time_calls
 from build_models.report import speed_summary, versions
 from build_models.sources import resolve
-from worker.bundle import (
-    REPORT_JSON,
-    REPORT_MARKDOWN,
-    Bundle,
-    Manifest,
-    Pooling,
-    file_sha256,
-    write_manifest,
-)
+from build_models.written import write_bundle, write_refused
+from worker.bundle import Bundle, Manifest, Pooling
 from worker.cpu_flags import cpu_flags
 
 # Of the weights' size: raw, lean and reference graphs, and two candidates at most, exist at one time.
@@ -76,9 +69,14 @@ def build(config: NerBuildConfig) -> Built:
                 candidates=tuple(reports),
             )
             if reports[-1].refusal is None:
-                return Built(_publish(reports[-1].manifest, report, candidate.path, config.out), report)
+                manifest = write_bundle(reports[-1].manifest, report, candidate.path, config.out)
+                return Built(manifest, report)
             say(f"{candidate.manifest.recipe['name']} does not meet the gate: {reports[-1].refusal}")
-        raise _refuse(config, report)
+        kept = write_refused(report, folder, config.out)
+        raise GateError(
+            f"nothing was written to {config.out}: {reports[-1].refusal}; see {kept}, "
+            "try other --recipes, or accept more with --max-f1-loss"
+        )
 
 
 def _candidates(config: NerBuildConfig, exported: Exported, folder: Path) -> Iterator[Bundle]:
@@ -118,23 +116,4 @@ def _measure(
         reference_milliseconds=milliseconds["fp32"],
         sets=sets,
         refusal=refusal(sets, config.max_f1_loss),
-    )
-
-
-def _publish(manifest: Manifest, report: Report, folder: Path, out: Path) -> Manifest:
-    report.write(folder)
-    reports = {name: file_sha256(folder / name) for name in (REPORT_JSON, REPORT_MARKDOWN)}
-    manifest = replace(manifest, files={**manifest.files, **reports})
-    write_manifest(folder, manifest)
-    publish(folder, out)
-    return manifest
-
-
-def _refuse(config: NerBuildConfig, report: Report) -> GateError:
-    kept = config.out.with_name(config.out.name + ".report")
-    kept.mkdir(parents=True, exist_ok=True)
-    report.write(kept)
-    return GateError(
-        f"nothing was written to {config.out}: {report.candidates[-1].refusal}; see {kept}, "
-        "try other --recipes, or accept more with --max-f1-loss"
     )

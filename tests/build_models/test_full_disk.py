@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import build_models.exported as exported
 import build_models.pipeline as pipeline
+import build_models.written as written
 from build_models.config import BuildConfig
 from build_models.errors import BuildError
 from build_models.quality.gate import Gate
@@ -74,7 +75,7 @@ stages = {
     "reference": (full_before(exported, "make_candidate", 1), "fp32"),
     "quantize": (full_before(exported, "make_candidate", 2), "int8-dynamic"),
     "report": (full_before(Report, "write", 1), "fp32"),
-    "manifest": (full_before(pipeline, "write_manifest", 1), "fp32"),
+    "manifest": (full_before(written, "write_manifest", 1), "fp32"),
 }
 if __name__ == "__main__":
     print(json.dumps({stage: attempt(*how) for stage, how in stages.items()}))
