@@ -41,7 +41,8 @@ def conclude(trials: Sequence[Trial], refusals: Mapping[str, str | None]) -> tup
     concluded = []
     for trial in sorted(trials, key=lambda trial: trial.relative):
         if trial.recipe not in refusals:
-            concluded.append(trial)
+            form = trial.overlap is None  # only those that are candidates themselves are compared with FP32
+            concluded.append(replace(trial, reason="a form that saved too little") if form else trial)
             continue
         refusal = refusals[trial.recipe]
         outcome = Outcome.CHOSEN if refusal is None else Outcome.REFUSED

@@ -134,4 +134,6 @@ def test_conclusions() -> None:
     assert (fast.outcome, fast.reason) == (Outcome.REFUSED, "lost too much")
     assert mid.outcome is Outcome.CHOSEN
     assert (slow.outcome, slow.reason) == (Outcome.PRUNED, "slower than the one that was chosen")
+    (form,) = conclude([Trial("int8/merged", 1.0, 0.3, 1)], {})
+    assert (form.outcome, form.reason) == (Outcome.PRUNED, "a form that saved too little")
     assert [(p.name, p.milliseconds, p.quality) for p in points([fast])] == [("fast", 1.0, 0.8)]
