@@ -74,6 +74,14 @@ class ServeConfig:
             a shared run is no faster per token than single ones, and a query waits longer for its end.
         max_streams: Bulk streams served at the same moment, all callers together; arbitrary. Times
             max_stream_bytes_in_flight it bounds the memory of bulk work.
+        max_tokens: Tokens of one text, special tokens included, below the model's own; 0 for the model's. A
+            smaller number makes other vectors, so it is served under a fingerprint of its own.
+        max_windows: Windows of one text that is embedded in windows; what lies behind them is cut.
+        bulk_share: Share of the computed tokens that waiting bulk work gets under a flood of queries.
+        max_query_wait_seconds: Seconds that a query may be expected to wait for a process; one that would wait
+            longer is refused with the time to come back. Arbitrary: who asks has given up by then.
+        hang_seconds: Seconds without any progress after which a process is held to hang and is replaced;
+            arbitrary, far above what a busy machine takes from a process.
         start_seconds: Seconds in which a process must have loaded the model; arbitrary.
         run_seconds: Seconds after which a process that still computes one run is held to be stuck and is
             ended; arbitrary, a run takes well below a second.
@@ -91,6 +99,11 @@ class ServeConfig:
     limits: Limits = field(default_factory=Limits)
     max_run_tokens: int = 64
     max_streams: int = 64
+    max_tokens: int = 0
+    max_windows: int = 64
+    bulk_share: float = 0.1
+    max_query_wait_seconds: float = 5.0
+    hang_seconds: float = 5.0
     start_seconds: float = 120.0
     run_seconds: float = 60.0
 
@@ -101,6 +114,18 @@ class ServeConfig:
             )
         if self.drain_seconds < 0:
             raise ConfigError(f"drain_seconds is {self.drain_seconds}, it must not be negative")
-        for name in ("max_run_tokens", "max_streams", "start_seconds", "run_seconds"):
+        if not 0 <= self.bulk_share < 1:
+            raise ConfigError(f"bulk_share is {self.bulk_share}, it must be at least 0 and below 1")
+        if self.max_tokens < 0:
+            raise ConfigError(f"max_tokens is {self.max_tokens}, it must not be negative; 0 is the model's own")
+        for name in (
+            "max_run_tokens",
+            "max_streams",
+            "max_windows",
+            "max_query_wait_seconds",
+            "hang_seconds",
+            "start_seconds",
+            "run_seconds",
+        ):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}, it must be above 0")

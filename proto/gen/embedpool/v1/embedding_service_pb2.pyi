@@ -28,16 +28,26 @@ TRUNCATION_END: Truncation
 TRUNCATION_REJECT: Truncation
 
 class EmbeddingOptions(_message.Message):
-    __slots__ = ("vector_type", "dimensions", "prompt_name", "truncation")
+    __slots__ = ("vector_type", "dimensions", "prompt_name", "truncation", "chunking")
     VECTOR_TYPE_FIELD_NUMBER: _ClassVar[int]
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_NAME_FIELD_NUMBER: _ClassVar[int]
     TRUNCATION_FIELD_NUMBER: _ClassVar[int]
+    CHUNKING_FIELD_NUMBER: _ClassVar[int]
     vector_type: VectorType
     dimensions: int
     prompt_name: str
     truncation: Truncation
-    def __init__(self, vector_type: _Optional[_Union[VectorType, str]] = ..., dimensions: _Optional[int] = ..., prompt_name: _Optional[str] = ..., truncation: _Optional[_Union[Truncation, str]] = ...) -> None: ...
+    chunking: Chunking
+    def __init__(self, vector_type: _Optional[_Union[VectorType, str]] = ..., dimensions: _Optional[int] = ..., prompt_name: _Optional[str] = ..., truncation: _Optional[_Union[Truncation, str]] = ..., chunking: _Optional[_Union[Chunking, _Mapping]] = ...) -> None: ...
+
+class Chunking(_message.Message):
+    __slots__ = ("window_tokens", "overlap_tokens")
+    WINDOW_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    OVERLAP_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    window_tokens: int
+    overlap_tokens: int
+    def __init__(self, window_tokens: _Optional[int] = ..., overlap_tokens: _Optional[int] = ...) -> None: ...
 
 class Vectors(_message.Message):
     __slots__ = ("data", "type", "dim", "rows", "scales")
@@ -72,18 +82,20 @@ class EmbedQueryRequest(_message.Message):
     def __init__(self, texts: _Optional[_Iterable[str]] = ..., options: _Optional[_Union[EmbeddingOptions, _Mapping]] = ...) -> None: ...
 
 class EmbedQueryResponse(_message.Message):
-    __slots__ = ("vectors", "token_counts", "truncated", "model_fingerprint", "timing")
+    __slots__ = ("vectors", "token_counts", "truncated", "model_fingerprint", "timing", "windows")
     VECTORS_FIELD_NUMBER: _ClassVar[int]
     TOKEN_COUNTS_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
     vectors: Vectors
     token_counts: _containers.RepeatedScalarFieldContainer[int]
     truncated: _containers.RepeatedScalarFieldContainer[bool]
     model_fingerprint: str
     timing: Timing
-    def __init__(self, vectors: _Optional[_Union[Vectors, _Mapping]] = ..., token_counts: _Optional[_Iterable[int]] = ..., truncated: _Optional[_Iterable[bool]] = ..., model_fingerprint: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
+    windows: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, vectors: _Optional[_Union[Vectors, _Mapping]] = ..., token_counts: _Optional[_Iterable[int]] = ..., truncated: _Optional[_Iterable[bool]] = ..., model_fingerprint: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., windows: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class EmbedDocumentsRequest(_message.Message):
     __slots__ = ("batch_id", "texts", "options")
@@ -108,23 +120,25 @@ class EmbedDocumentsResponse(_message.Message):
     def __init__(self, batch_id: _Optional[int] = ..., items: _Optional[_Iterable[_Union[DocumentStatus, _Mapping]]] = ..., vectors: _Optional[_Union[Vectors, _Mapping]] = ..., model_fingerprint: _Optional[str] = ...) -> None: ...
 
 class DocumentStatus(_message.Message):
-    __slots__ = ("code", "message", "token_count", "truncated")
+    __slots__ = ("code", "message", "token_count", "truncated", "windows")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
     code: int
     message: str
     token_count: int
     truncated: bool
-    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., token_count: _Optional[int] = ..., truncated: _Optional[bool] = ...) -> None: ...
+    windows: int
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., token_count: _Optional[int] = ..., truncated: _Optional[bool] = ..., windows: _Optional[int] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("fingerprint", "name", "dim", "max_tokens", "limits", "prompts", "query_prompt", "document_prompt", "pooling", "normalized", "recipe", "versions", "processes")
+    __slots__ = ("fingerprint", "name", "dim", "max_tokens", "limits", "prompts", "query_prompt", "document_prompt", "pooling", "normalized", "recipe", "versions", "processes", "generation")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +166,7 @@ class GetModelResponse(_message.Message):
     RECIPE_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     fingerprint: str
     name: str
     dim: int
@@ -165,20 +180,23 @@ class GetModelResponse(_message.Message):
     recipe: str
     versions: _containers.ScalarMap[str, str]
     processes: int
-    def __init__(self, fingerprint: _Optional[str] = ..., name: _Optional[str] = ..., dim: _Optional[int] = ..., max_tokens: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., prompts: _Optional[_Mapping[str, str]] = ..., query_prompt: _Optional[str] = ..., document_prompt: _Optional[str] = ..., pooling: _Optional[str] = ..., normalized: _Optional[bool] = ..., recipe: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., processes: _Optional[int] = ...) -> None: ...
+    generation: int
+    def __init__(self, fingerprint: _Optional[str] = ..., name: _Optional[str] = ..., dim: _Optional[int] = ..., max_tokens: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., prompts: _Optional[_Mapping[str, str]] = ..., query_prompt: _Optional[str] = ..., document_prompt: _Optional[str] = ..., pooling: _Optional[str] = ..., normalized: _Optional[bool] = ..., recipe: _Optional[str] = ..., versions: _Optional[_Mapping[str, str]] = ..., processes: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_text_bytes", "max_query_texts", "max_batch_items", "max_batch_bytes", "max_stream_bytes_in_flight", "max_query_bytes_in_flight")
+    __slots__ = ("max_text_bytes", "max_query_texts", "max_batch_items", "max_batch_bytes", "max_stream_bytes_in_flight", "max_query_bytes_in_flight", "max_windows")
     MAX_TEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_QUERY_TEXTS_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_ITEMS_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_STREAM_BYTES_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     MAX_QUERY_BYTES_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_WINDOWS_FIELD_NUMBER: _ClassVar[int]
     max_text_bytes: int
     max_query_texts: int
     max_batch_items: int
     max_batch_bytes: int
     max_stream_bytes_in_flight: int
     max_query_bytes_in_flight: int
-    def __init__(self, max_text_bytes: _Optional[int] = ..., max_query_texts: _Optional[int] = ..., max_batch_items: _Optional[int] = ..., max_batch_bytes: _Optional[int] = ..., max_stream_bytes_in_flight: _Optional[int] = ..., max_query_bytes_in_flight: _Optional[int] = ...) -> None: ...
+    max_windows: int
+    def __init__(self, max_text_bytes: _Optional[int] = ..., max_query_texts: _Optional[int] = ..., max_batch_items: _Optional[int] = ..., max_batch_bytes: _Optional[int] = ..., max_stream_bytes_in_flight: _Optional[int] = ..., max_query_bytes_in_flight: _Optional[int] = ..., max_windows: _Optional[int] = ...) -> None: ...

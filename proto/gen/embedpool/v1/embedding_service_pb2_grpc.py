@@ -59,7 +59,10 @@ class EmbeddingServiceServicer:
 
         INVALID_ARGUMENT: a text is empty or too large, too many texts, unknown prompt or options;
         the message names the index of the text and the limit.
-        RESOURCE_EXHAUSTED: too many bytes in flight; RetryInfo in the error details says when to try again.
+        UNAUTHENTICATED: the server asks for a bearer token (metadata `authorization: Bearer TOKEN`).
+        RESOURCE_EXHAUSTED: too many bytes in flight, or queries would wait longer than the server allows;
+        RetryInfo in the error details says when to try again.
+        DEADLINE_EXCEEDED: the caller's deadline passed; a text that still waited never reached the model.
         UNAVAILABLE: the pool drains or has no live process.
         INTERNAL: this text ended two processes.
         """
