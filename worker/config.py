@@ -78,8 +78,8 @@ class ServeConfig:
             smaller number makes other vectors, so it is served under a fingerprint of its own.
         max_windows: Windows of one text that is embedded in windows; what lies behind them is cut.
         bulk_share: Share of the computed tokens that waiting bulk work gets under a flood of queries.
-        max_query_wait_seconds: Seconds that a query may be expected to wait for a process; one that would wait
-            longer is refused with the time to come back. Arbitrary: who asks has given up by then.
+        max_query_wait_seconds: Seconds that a query may be expected to wait for a process; who would wait
+            longer is refused, and told when to come back. Arbitrary: most callers have given up by then.
         hang_seconds: Seconds without any progress after which a process is held to hang and is replaced;
             arbitrary, far above what a busy machine takes from a process.
         start_seconds: Seconds in which a process must have loaded the model; arbitrary.
@@ -117,7 +117,7 @@ class ServeConfig:
         if not 0 <= self.bulk_share < 1:
             raise ConfigError(f"bulk_share is {self.bulk_share}, it must be at least 0 and below 1")
         if self.max_tokens < 0:
-            raise ConfigError(f"max_tokens is {self.max_tokens}, it must not be negative; 0 is the model's own")
+            raise ConfigError(f"max_tokens is {self.max_tokens}, it must be 0 (the model's) or more")
         for name in (
             "max_run_tokens",
             "max_streams",
