@@ -133,6 +133,7 @@ class BulkStream:
                         priority=Priority.BULK,
                         tokens=len(outcome.ids),
                         ids=outcome.ids,
+                        model=self._pool.current,
                         sink=batch.gather,
                         row=row,
                     )

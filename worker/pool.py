@@ -9,15 +9,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from worker.bundle import Bundle
 from worker.child import Child
 from worker.config import ServeConfig
 from worker.errors import ModelError, PoisonError, UnavailableError
 from worker.frames import Answer
 from worker.lifecycle import LIVE, Event, State, after, restart_delay
-from worker.scheduler import Scheduler
+from worker.models import Leases, Model
+from worker.scheduler import Priority, Scheduler
+from worker.statistics import Statistics
 from worker.work import Work
 
 _log = logging.getLogger(__name__)
@@ -42,17 +44,25 @@ class Pool:
     """Starts, feeds, watches and replaces compute processes.
 
     Args:
-        bundle: What each process loads.
+        model: What each process loads.
         config: How many processes, and their deadlines.
         on_liveness: Called with whether any process is live, each time that changes after the start.
+        statistics: Counts runs, waits and ends of processes.
     """
 
-    def __init__(self, bundle: Bundle, config: ServeConfig, on_liveness: Callable[[bool], None]) -> None:
-        self._bundle = bundle
+    def __init__(
+        self,
+        model: Model,
+        config: ServeConfig,
+        on_liveness: Callable[[bool], None],
+        statistics: Statistics,
+    ) -> None:
+        self._leases = Leases(model, lambda unused: None)
+        self._statistics = statistics
         self._config = config
         self._on_liveness = on_liveness
         self._scheduler = Scheduler[Work](
-            config.max_run_tokens, stack_equal=bundle.manifest.max_group_tokens > 0
+            config.max_run_tokens, stack_equal=model.manifest.max_group_tokens > 0
         )
         self._slots = [_Slot(number, pin, State.STARTING) for number, pin in enumerate(config.pins)]
         self._idle: list[_Slot] = []
@@ -62,6 +72,19 @@ class Pool:
         self._live = False
         self._live_changed = time.monotonic()
         self._stopping = False
+
+    @property
+    def current(self) -> Model:
+        """The model that new work is for."""
+        return self._leases.current
+
+    def lease(self) -> AbstractContextManager[Model]:
+        """Returns a lease of the current model: its processes stay until the lease is returned."""
+        return self._leases.lease()
+
+    def waiting(self, priority: Priority) -> int:
+        """Returns how many texts of a class wait for a process."""
+        return self._scheduler.waiting(priority)
 
     @property
     def live(self) -> bool:
@@ -113,7 +136,7 @@ class Pool:
         if self._stopping:
             return
         slot = self._slots[child.slot]
-        expected = self._bundle.manifest.fingerprint
+        expected = self.current.bundle.manifest.fingerprint
         if fingerprint != expected:
             _log.error("process %d loaded model %s, the pool serves %s", child.pid, fingerprint, expected)
             child.kill()
@@ -187,7 +210,7 @@ class Pool:
 
     async def _start(self, slot: _Slot, child: Child) -> None:
         try:
-            await child.start(self._bundle.path, slot.pin)
+            await child.start(self.current.bundle.path, slot.pin)
         except OSError as error:
             self.child_gone(child, f"could not be started: {error}")
 

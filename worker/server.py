@@ -18,15 +18,16 @@ from grpc_reflection.v1alpha import reflection
 
 from embedpool.v1 import embedding_service_pb2 as pb
 from embedpool.v1 import embedding_service_pb2_grpc
-from worker.bundle import Bundle, Task, read_bundle
+from worker.bundle import Bundle
 from worker.config import ServeConfig
-from worker.cpu_flags import check_cpu, compare_flags, cpu_flags, rebuild_command
-from worker.errors import BundleError, ListenError
+from worker.cpu_flags import compare_flags, cpu_flags, rebuild_command
+from worker.errors import ListenError
 from worker.intake import Intake
 from worker.listen import UNIX, check_free, is_local
+from worker.models import load_model
 from worker.pool import Pool
 from worker.service import EmbeddingService
-from worker.tokenizer import Tokenizer
+from worker.statistics import Statistics
 
 _log = logging.getLogger(__name__)
 
@@ -56,17 +57,15 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
         ListenError: The address cannot be listened on.
         ModelError: A process could not load the model.
     """
-    bundle = read_bundle(config.bundle)
-    _check_task(bundle)
-    check_cpu(bundle)
-    _warn_of_other_cpu(bundle)
-    intake = Intake(Tokenizer(bundle.tokenizer, bundle.manifest.max_tokens), config.limits)
+    model = load_model(config.bundle, 1, config.max_tokens)
+    _warn_of_other_cpu(model.bundle)
+    intake = Intake(model.tokenizer, config.limits)
     stop = _stop_event(config.stop_on_stdin_close)
     server = grpc.aio.server(options=_options(config))
     status = health.aio.HealthServicer()
     changes: asyncio.Queue[bool] = asyncio.Queue()
-    pool = Pool(bundle, config, changes.put_nowait)
-    service = EmbeddingService(bundle, config, pool, intake)
+    pool = Pool(model, config, changes.put_nowait, Statistics())
+    service = EmbeddingService(config, pool, intake)
     embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(service, server)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -78,7 +77,7 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
         if not await _first(pool.start(), stop.wait()):
             announce(address)
             _log.info(
-                "serving address=%s model=%s processes=%d", address, bundle.manifest.name, config.processes
+                "serving address=%s model=%s processes=%d", address, model.manifest.name, config.processes
             )
             await stop.wait()
         _log.info("draining seconds=%g", config.drain_seconds)
@@ -91,15 +90,6 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
         intake.close()
     _log.info("ended unanswered_rpcs=%d", cut)
     return cut == 0
-
-
-def _check_task(bundle: Bundle) -> None:
-    if bundle.manifest.task is not Task.EMBEDDING:
-        raise BundleError(
-            f"bundle {bundle.path} is built for the task {bundle.manifest.task}, the worker serves "
-            f"{Task.EMBEDDING}; build with --task {Task.EMBEDDING}, or run this one in process "
-            "(build_models.ner.tagger)"
-        )
 
 
 def _warn_of_other_cpu(bundle: Bundle) -> None:

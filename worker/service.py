@@ -16,7 +16,7 @@ import grpc
 from embedpool.v1 import embedding_service_pb2 as pb
 from embedpool.v1 import embedding_service_pb2_grpc
 from worker.bulk import BulkStream
-from worker.bundle import Bundle, Manifest
+from worker.bundle import Manifest
 from worker.config import ServeConfig
 from worker.errors import OverloadError, RequestError, UnavailableError, WorkerError
 from worker.gather import Gather
@@ -40,11 +40,11 @@ _Context = Any
 class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
     """Serves one bundle from one pool."""
 
-    def __init__(self, bundle: Bundle, config: ServeConfig, pool: Pool, intake: Intake) -> None:
-        self._manifest = bundle.manifest
+    def __init__(self, config: ServeConfig, pool: Pool, intake: Intake) -> None:
+        self._manifest = pool.current.manifest
         self._config = config
         self._limits = config.limits
-        self._model = model_response(bundle.manifest, config)
+        self._model = model_response(self._manifest, config)
         self._pool = pool
         self._intake = intake
         self._numbers = itertools.count()
@@ -152,6 +152,7 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
                     priority=Priority.QUERY,
                     tokens=len(one.ids),
                     ids=one.ids,
+                    model=self._pool.current,
                     sink=gather,
                     row=row,
                 )

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import WorkerError
+from worker.models import Model
 from worker.scheduler import Item
 
 
@@ -26,6 +27,7 @@ class Work(Item):
 
     Attributes:
         ids: Token ids, int64 `[tokens]`.
+        model: What computes it; the answer carries its fingerprint.
         sink: Who gets the outcome.
         row: The sink's number for it.
         queued_ns: When it was submitted, on the monotonic clock.
@@ -33,6 +35,7 @@ class Work(Item):
     """
 
     ids: NDArray[np.int64]
+    model: Model
     sink: Sink
     row: int
     queued_ns: int = 0

@@ -16,9 +16,11 @@ from worker.config import ServeConfig
 from worker.errors import ModelError, WorkerError
 from worker.frames import Answer
 from worker.gather import Gather
+from worker.models import Model, load_model
 from worker.pool import Pool
 from worker.scheduler import Priority
 from worker.session import Session
+from worker.statistics import Statistics
 from worker.work import Work
 
 SECONDS = 60.0
@@ -39,7 +41,7 @@ class CountingPool(Pool):
 async def running(bundle: Path, processes: int = 1, **settings: Any) -> AsyncIterator[CountingPool]:
     """Starts a pool and stops it."""
     config = ServeConfig(bundle, "unused", processes, (None,) * processes, **settings)
-    pool = CountingPool(read_bundle(bundle), config, lambda live: None)
+    pool = CountingPool(load_model(bundle, 1, 0), config, lambda live: None, Statistics())
     try:
         await pool.start()
         yield pool
@@ -47,10 +49,11 @@ async def running(bundle: Path, processes: int = 1, **settings: Any) -> AsyncIte
         await pool.stop()
 
 
-def works(stream: int, gather: Gather, texts: list[NDArray[np.int64]]) -> list[Work]:
+def works(model: Model, stream: int, gather: Gather, texts: list[NDArray[np.int64]]) -> list[Work]:
     """Makes bulk work of one stream."""
     return [
-        Work(stream, Priority.BULK, len(ids), ids=ids, sink=gather, row=row) for row, ids in enumerate(texts)
+        Work(stream, Priority.BULK, len(ids), ids=ids, model=model, sink=gather, row=row)
+        for row, ids in enumerate(texts)
     ]
 
 
@@ -65,10 +68,10 @@ def test_cancelled_text_never_reaches_the_model(tiny_bundle: Path) -> None:
     async def scenario() -> None:
         async with running(tiny_bundle) as pool:
             nobody, done = Gather(200, 32, lambda: None), asyncio.Event()
-            pool.submit(works(1, nobody, ids(200)))
+            pool.submit(works(pool.current, 1, nobody, ids(200)))
             pool.cancel(1)
             gather = Gather(3, 32, done.set)
-            pool.submit(works(2, gather, ids(3)))
+            pool.submit(works(pool.current, 2, gather, ids(3)))
             await asyncio.wait_for(done.wait(), SECONDS)
             assert pool.computed <= 4
             assert not nobody.vectors.any()
@@ -86,7 +89,7 @@ def test_vectors_are_the_session_s_on_two_processes(tiny_bundle: Path) -> None:
         async with running(tiny_bundle, processes=2) as pool:
             done = asyncio.Event()
             gather = Gather(len(texts), 32, done.set)
-            pool.submit(works(1, gather, texts))
+            pool.submit(works(pool.current, 1, gather, texts))
             await asyncio.wait_for(done.wait(), SECONDS)
             assert gather.vectors.tobytes() == expected.tobytes()
             assert gather.run_ns > 0
@@ -126,7 +129,7 @@ def test_stopped_pool_answers_what_waits(tiny_bundle: Path) -> None:
         async with running(tiny_bundle) as pool:
             pool.submit(
                 [
-                    Work(1, Priority.BULK, 100, ids=text, sink=Books(), row=row)
+                    Work(1, Priority.BULK, 100, ids=text, model=pool.current, sink=Books(), row=row)
                     for row, text in enumerate(texts)
                 ]
             )
