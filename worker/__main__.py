@@ -3,36 +3,20 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
-from worker.config import Limits, ServeConfig
+from worker.config import ServeConfig
 from worker.cpus import read_cpus
 from worker.errors import ConfigError, UnavailableError, WorkerError
 from worker.info import describe
 from worker.logs import log_to_stderr
+from worker.options import given_flags, setting_options
 from worker.server import serve as serve_until_stopped
-
-_LIMIT_HELP = {
-    "max_text_bytes": "Bytes of one text.",
-    "max_query_texts": "Texts of one EmbedQuery.",
-    "max_batch_items": "Texts of one EmbedDocuments message.",
-    "max_batch_bytes": "Text bytes of one EmbedDocuments message.",
-    "max_stream_bytes_in_flight": "Bytes that one stream may hold, accepted and not yet answered.",
-    "max_query_bytes_in_flight": "Bytes that all queries together may hold.",
-}
-
-
-def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
-    for name, text in reversed(_LIMIT_HELP.items()):
-        default = getattr(Limits, name)
-        command = click.option(
-            "--" + name.replace("_", "-"), type=int, default=default, show_default=True, help=text
-        )(command)
-    return command
+from worker.settings import AUTO, Value, build
+from worker.sources import Resolved, resolve, to_toml
 
 
 @click.group()
@@ -43,75 +27,68 @@ def main() -> None:
 
 @main.command()
 @click.option(
-    "--bundle", type=click.Path(path_type=Path), required=True, help="Folder of the bundle to serve."
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML file of settings, or EMBEDPOOL_CONFIG. Relative paths in it begin where the server starts.",
 )
 @click.option(
-    "--listen",
-    default="127.0.0.1:50051",
-    show_default=True,
-    help="HOST:PORT (port 0: a free one) or unix:PATH.",
+    "--print-config", is_flag=True, help="Print all settings as TOML, and where each comes from; end."
 )
-@click.option(
-    "--processes", default="auto", show_default=True, help="Compute processes; auto: one per usable CPU."
-)
-@click.option(
-    "--drain-seconds", default=30.0, show_default=True, help="Seconds that accepted work may take at the end."
-)
-@click.option(
-    "--run-seconds",
-    default=60.0,
-    show_default=True,
-    help="Seconds after which a process that still computes one run is ended and replaced.",
-)
-@click.option("--stop-on-stdin-close", is_flag=True, help="Drain and end when stdin ends.")
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="Lowest level that is logged on stderr.",
-)
-@_limit_options
-def serve(
-    bundle: Path,
-    listen: str,
-    processes: str,
-    drain_seconds: float,
-    run_seconds: float,
-    stop_on_stdin_close: bool,
-    log_level: str,
-    **limits: int,
-) -> None:
-    """Serve a bundle until SIGTERM or SIGINT; prints `ready ADDRESS` when texts can be embedded."""
-    log_to_stderr(log_level)
+@setting_options
+def serve(config: Path | None, print_config: bool, **arguments: Any) -> None:
+    """Serve a bundle until SIGTERM or SIGINT; prints `ready ADDRESS` when texts can be embedded.
+
+    Each setting is a flag, an environment variable (EMBEDPOOL_ and the flag's name, as in
+    EMBEDPOOL_DRAIN_SECONDS) and a key of the TOML file; flags go before variables before the file.
+    """
+    try:
+        resolved = resolve(given_flags(arguments), os.environ, config)
+        if print_config:
+            _config(resolved, **({"bundle": Path()} if resolved.values["bundle"] is None else {}))
+            click.echo(to_toml(resolved))
+            return
+        settings = _config(resolved)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    _serve(settings)
+
+
+def _serve(config: ServeConfig) -> None:
+    log_to_stderr(config.log.level)
     # Tokenizing has its own two threads; a thread per CPU on top would take the compute processes' cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # gRPC's own lines would break the form of the log; its errors reach us as exceptions.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    cpus = read_cpus()
-    try:
-        count = _process_count(processes, cpus.usable)
-        config = ServeConfig(
-            bundle=bundle,
-            listen=listen,
-            processes=count,
-            pins=tuple(cpus.pins(count)),
-            drain_seconds=drain_seconds,
-            stop_on_stdin_close=stop_on_stdin_close,
-            run_seconds=run_seconds,
-            limits=Limits(**limits),
-        )
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
     try:
         complete = asyncio.run(serve_until_stopped(config, lambda address: click.echo(f"ready {address}")))
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
     except WorkerError as error:
         _fail(error)
     if not complete:
         click.echo(
-            f"error: accepted work was not done within {drain_seconds:g} s; raise --drain-seconds", err=True
+            f"error: accepted work was not done within {config.drain_seconds:g} s; raise --drain-seconds",
+            err=True,
         )
         sys.exit(1)
+
+
+def _config(resolved: Resolved, **derived: Any) -> ServeConfig:
+    cpus = read_cpus()
+    count = _process_count(resolved.values["processes"], cpus.usable)
+    pins = tuple(cpus.pins(count))
+    return build(resolved.values, resolved.sources, processes=count, pins=pins, **derived)
+
+
+def _process_count(processes: Value, usable: int) -> int:
+    if processes == AUTO:
+        return usable
+    if not isinstance(processes, int) or not 1 <= processes <= usable:
+        raise ConfigError(
+            f"--processes is {processes}; this process may use {usable} CPUs: use auto or 1 to {usable}"
+        )
+    return processes
 
 
 @main.command()
@@ -129,22 +106,12 @@ def info(target: str, as_json: bool, timeout: float) -> None:
         _fail(UnavailableError(f"the server at {target} is {description.health}; its log says why"))
 
 
-def _process_count(processes: str, usable: int) -> int:
-    if processes == "auto":
-        return usable
-    if not processes.isdecimal() or not 1 <= int(processes) <= usable:
-        raise ConfigError(
-            f"--processes is {processes}; this process may use {usable} CPUs: use auto or 1 to {usable}"
-        )
-    return int(processes)
-
-
 def run() -> None:
     """Runs the command line; every error is one line on stderr."""
     try:
         main.main(prog_name="python -m worker", standalone_mode=False)
     except click.ClickException as error:
-        click.echo(f"error: {error.format_message()}", err=True)
+        click.echo(f"error: {' '.join(error.format_message().split())}", err=True)
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(1)

@@ -1,7 +1,14 @@
-"""Every setting of the server, checked once."""
+"""Every setting of the server, checked once.
+
+Flags, environment variables and the keys of a TOML file are derived from these classes, their types and the
+`Attributes` of their docstrings (`settings.py`): a field that is added here is a setting everywhere. The
+flags and variables of a group begin with the group's prefix.
+"""
 
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from worker.errors import ConfigError
 
@@ -59,17 +66,126 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Tls:
+    """Encryption of the gRPC address. Files are read again when they change, and on SIGHUP.
+
+    Attributes:
+        cert: PEM file of the server's certificate, and of those between it and the authority's.
+        key: PEM file of the certificate's private key.
+        client_ca: PEM file of the clients' authorities: callers without a certificate of theirs are refused.
+
+    Raises:
+        ConfigError: A file is named without one that it needs.
+    """
+
+    cert: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            missing, given = ("tls-key", "tls-cert") if self.key is None else ("tls-cert", "tls-key")
+            raise ConfigError(f"--{given} is given without --{missing}: TLS needs both")
+        if self.client_ca is not None and self.cert is None:
+            raise ConfigError("--tls-client-ca is given without --tls-cert and --tls-key")
+
+
+@dataclass(frozen=True)
+class Auth:
+    """Who may call. A file has a token a line, a name before it where wanted; # begins a comment.
+
+    Attributes:
+        token_file: File of bearer tokens of those who may embed; without it everybody may.
+        admin_token_file: File of bearer tokens of those who may also reload; without it nobody may by RPC.
+    """
+
+    token_file: Path | None = None
+    admin_token_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The page for Prometheus.
+
+    Attributes:
+        listen: HOST:PORT of the metrics page (port 0: a free one, told in the log); without it there is none.
+    """
+
+    listen: str = ""
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """Where traces go.
+
+    Attributes:
+        endpoint: URL of an OpenTelemetry collector (OTLP over gRPC), for example http://127.0.0.1:4317; needs
+            the `tracing` extra. Without it nothing is traced.
+        ratio: Share of the requests that are traced, 0 to 1, where the caller has not decided.
+
+    Raises:
+        ConfigError: The endpoint is no URL or holds a password, or the ratio is no share.
+    """
+
+    endpoint: str = ""
+    ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1:
+            raise ConfigError(f"--trace-ratio is {self.ratio}, it must be 0 to 1")
+        url = urlsplit(self.endpoint)
+        if "@" in url.netloc:
+            raise ConfigError(
+                "--trace-endpoint holds a user or a password, which would be printed and logged; "
+                "put them into the variable OTEL_EXPORTER_OTLP_HEADERS"
+            )
+        if self.endpoint and (url.scheme not in ("http", "https") or not url.netloc):
+            raise ConfigError(
+                f"--trace-endpoint is {self.endpoint!r}, it must be http:// or https://HOST:PORT"
+            )
+
+
+class LogLevel(StrEnum):
+    """Lowest level that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """Form of a log line."""
+
+    TEXT = "text"  # key=value
+    JSON = "json"
+
+
+@dataclass(frozen=True)
+class Log:
+    """The log on stderr.
+
+    Attributes:
+        level: Lowest level that is logged on stderr.
+        format: Form of a line of the log.
+    """
+
+    level: LogLevel = LogLevel.INFO
+    format: LogFormat = LogFormat.TEXT
+
+
+@dataclass(frozen=True)
 class ServeConfig:
     """Settings of `python -m worker serve`.
 
     Attributes:
         bundle: Folder of the bundle to serve.
-        listen: `HOST:PORT` (port 0 picks a free one) or `unix:PATH`.
-        processes: Compute processes, each one thread.
+        listen: HOST:PORT (port 0: a free one) or unix:PATH.
+        processes: Compute processes, each one thread; auto: one per usable CPU.
         pins: CPU of each process, or None for a process that floats over the affinity mask.
+        insecure: Whether to listen beyond this machine without TLS.
         drain_seconds: Seconds that accepted work may take after the signal to stop.
         stop_on_stdin_close: Whether the end of stdin is a signal to stop.
-        limits: What one caller may ask for.
         max_run_tokens: Tokens that the texts of one run sum up to, unless it is a single text. Above about 64
             a shared run is no faster per token than single ones, and a query waits longer for its end.
         max_streams: Bulk streams served at the same moment, all callers together; arbitrary. Times
@@ -85,18 +201,24 @@ class ServeConfig:
         start_seconds: Seconds in which a process must have loaded the model; arbitrary.
         run_seconds: Seconds after which a process that still computes one run is held to be stuck and is
             ended; arbitrary, a run takes well below a second.
+        limits: What one caller may ask for.
+        tls: Encryption of the gRPC address.
+        auth: Who may call.
+        metrics: The page for Prometheus.
+        tracing: Where traces go.
+        log: The log on stderr.
 
     Raises:
         ConfigError: A setting is out of range.
     """
 
     bundle: Path
-    listen: str
-    processes: int
-    pins: tuple[int | None, ...]
+    listen: str = "127.0.0.1:50051"
+    processes: int = field(default=1, metadata={"auto": True})
+    pins: tuple[int | None, ...] = field(default=(None,), metadata={"derived": True})
+    insecure: bool = False
     drain_seconds: float = 30.0
     stop_on_stdin_close: bool = False
-    limits: Limits = field(default_factory=Limits)
     max_run_tokens: int = 64
     max_streams: int = 64
     max_tokens: int = 0
@@ -106,6 +228,12 @@ class ServeConfig:
     hang_seconds: float = 5.0
     start_seconds: float = 120.0
     run_seconds: float = 60.0
+    limits: Limits = field(default_factory=Limits, metadata={"prefix": ""})
+    tls: Tls = field(default_factory=Tls, metadata={"prefix": "tls-"})
+    auth: Auth = field(default_factory=Auth, metadata={"prefix": ""})
+    metrics: Metrics = field(default_factory=Metrics, metadata={"prefix": "metrics-"})
+    tracing: Tracing = field(default_factory=Tracing, metadata={"prefix": "trace-"})
+    log: Log = field(default_factory=Log, metadata={"prefix": "log-"})
 
     def __post_init__(self) -> None:
         if self.processes < 1 or len(self.pins) != self.processes:

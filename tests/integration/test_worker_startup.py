@@ -109,7 +109,7 @@ def test_taken_unix_socket(start_worker: Callable[..., Any], tiny_bundle: Path, 
     ("arguments", "words"),
     [
         (["--processes", "999"], "use auto or 1 to"),
-        (["--processes", "many"], "use auto or 1 to"),
+        (["--processes", "many"], "--processes is 'many', it must be auto or an integer"),
         (["--max-batch-items", "0"], "max_batch_items is 0"),
         (["--max-text-bytes", "9999999"], "the first must fit into the second"),
         (["--drain-seconds", "-1"], "drain_seconds is -1"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.config import Limits, ServeConfig
+from worker.config import Limits, ServeConfig, Tls, Tracing
 from worker.errors import ConfigError
 
 
@@ -36,3 +36,31 @@ def test_negative_drain_is_refused() -> None:
     """A drain cannot end before it begins."""
     with pytest.raises(ConfigError, match="drain_seconds"):
         ServeConfig(Path("b"), "127.0.0.1:0", processes=1, pins=(None,), drain_seconds=-1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"cert": Path("c")}, "--tls-cert is given without --tls-key"),
+        ({"key": Path("k")}, "--tls-key is given without --tls-cert"),
+        ({"client_ca": Path("a")}, "--tls-client-ca is given without"),
+    ],
+)
+def test_half_of_tls_is_refused(wrong: dict[str, Path], words: str) -> None:
+    """A server whose owner wanted TLS never serves without."""
+    with pytest.raises(ConfigError, match=words):
+        Tls(**wrong)
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4317", "http://", "ftp://collector:4317"])
+def test_endpoint_that_is_no_url_is_refused(endpoint: str) -> None:
+    """An address without a scheme says neither TLS nor none."""
+    with pytest.raises(ConfigError, match="http:// or https://"):
+        Tracing(endpoint)
+
+
+def test_endpoint_with_a_password_is_refused_and_not_shown() -> None:
+    """What is printed with the configuration holds no secret, nor does the refusal."""
+    with pytest.raises(ConfigError, match="OTEL_EXPORTER_OTLP_HEADERS") as refused:
+        Tracing("https://me:geheim@collector:4317")
+    assert "geheim" not in str(refused.value)
