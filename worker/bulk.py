@@ -132,6 +132,7 @@ class BulkStream:
                         stream=self._number,
                         priority=Priority.BULK,
                         tokens=len(outcome.ids),
+                        stackable=self._pool.current.manifest.max_group_tokens > 0,
                         ids=outcome.ids,
                         model=self._pool.current,
                         sink=batch.gather,

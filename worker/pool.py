@@ -61,9 +61,7 @@ class Pool:
         self._statistics = statistics
         self._config = config
         self._on_liveness = on_liveness
-        self._scheduler = Scheduler[Work](
-            config.max_run_tokens, stack_equal=model.manifest.max_group_tokens > 0
-        )
+        self._scheduler = Scheduler[Work](config.max_run_tokens, bulk_share=config.bulk_share)
         self._slots = [_Slot(number, pin, State.STARTING) for number, pin in enumerate(config.pins)]
         self._idle: list[_Slot] = []
         self._tasks: set[asyncio.Task[None]] = set()

@@ -6,26 +6,30 @@ runs that are being computed at that moment.
 
 Guarantees:
 - each submitted item leaves exactly once: with the run it finished in, as failed, or dropped by `cancel`;
-- queries go before bulk work at every run boundary; yet while bulk work waits, at most
-  `MAX_QUERY_STREAK` runs of queries go before a run of bulk work;
-- streams of one class take turns, run by run; the oldest item of a stream is in the stream's next run;
-- the texts of a run sum up to at most `max_run_tokens`, unless it is a single text;
-- an item whose process ended runs once more, alone and before all others of its class; ending a second
-  process fails it. So of a run of several texts only the guilty one fails.
+- queries go before bulk work at every run boundary, but for the share that waiting bulk work has earned: each
+  token of a query that goes before it earns `bulk_share / (1 - bulk_share)` tokens, and it goes when what it
+  earned covers its next run. So under endless queries bulk gets its share but for one run, and what it gets
+  while no query waits counts towards the share. With a share of 0 it waits until no query does;
+- streams of one class share the tokens fairly (`worker.fair_queue`, which says how the texts of a run are
+  chosen);
+- an item whose process ended runs again, alone and before all others of its class. It fails when processes
+  that held it crashed or hung `MAX_DEATHS` times, or were killed from outside, which says little about the
+  text, `MAX_KILLS` times. So of a run of several texts only the guilty one fails, and it ends two
+  processes: halving the run to find it would end one more at each step.
 """
 
-from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
-# Runs of queries that may go before waiting bulk work; arbitrary: leaves it a ninth of the pool at the least.
-MAX_QUERY_STREAK = 8
-# Items searched for texts of equal length; arbitrary: microseconds against a run's milliseconds.
-LOOKAHEAD_ITEMS = 64
-# Processes that an item may end.
+from worker.fair_queue import FairQueue
+
+# Processes that may crash or hang over an item: one may be chance, two are its fault.
 MAX_DEATHS = 2
+# Processes that may be killed from outside while they hold an item. Arbitrary: ends what the kernel kills
+# again and again for its memory, and outlives an operator who kills what he sees.
+MAX_KILLS = 8
 
 
 class Priority(Enum):
@@ -37,88 +41,27 @@ class Priority(Enum):
 
 @dataclass(eq=False)
 class Item:
-    """One text to compute.
+    """One text, or one window of a text, to compute.
 
     Attributes:
-        stream: The caller's number: what takes turns, and what `cancel` drops.
+        stream: The caller's number: what shares fairly, and what `cancel` drops. It has one class.
         priority: The class.
-        tokens: Length in tokens.
-        deaths: Processes that ended while they held it; counted by the scheduler.
+        tokens: Length in tokens, above 0.
+        stackable: Whether it may share a tensor with texts of its length, so that those are sought for its
+            run.
+        deaths: Processes that crashed or hung while they held it; counted by the scheduler.
+        kills: Processes that something else ended while they held it; counted by the scheduler.
     """
 
     stream: int
     priority: Priority
     tokens: int
+    stackable: bool = False
     deaths: int = 0
+    kills: int = 0
 
 
 AnyItem = TypeVar("AnyItem", bound=Item)
-
-
-class _Lane(Generic[AnyItem]):
-    """The waiting items of one class."""
-
-    def __init__(self) -> None:
-        self._retries: deque[AnyItem] = deque()
-        self._streams: OrderedDict[int, deque[AnyItem]] = OrderedDict()
-
-    def __bool__(self) -> bool:
-        return bool(self._retries or self._streams)
-
-    def __len__(self) -> int:
-        return len(self._retries) + sum(len(queue) for queue in self._streams.values())
-
-    def push(self, item: AnyItem) -> None:
-        self._streams.setdefault(item.stream, deque()).append(item)
-
-    def push_retries(self, items: Iterable[AnyItem]) -> None:
-        self._retries.extend(items)
-
-    def drop(self, stream: int) -> None:
-        self._streams.pop(stream, None)
-        self._retries = deque(item for item in self._retries if item.stream != stream)
-
-    def drain(self) -> list[AnyItem]:
-        items = [*self._retries, *(item for queue in self._streams.values() for item in queue)]
-        self._retries.clear()
-        self._streams.clear()
-        return items
-
-    def take(self, max_tokens: int, stack_equal: bool) -> list[AnyItem]:
-        if self._retries:
-            return [self._retries.popleft()]
-        stream, queue = self._streams.popitem(last=False)
-        items = _take_equal(queue, max_tokens) if stack_equal else _take_first(queue, max_tokens)
-        if queue:
-            self._streams[stream] = queue
-        return items
-
-
-def _take_first(queue: deque[AnyItem], max_tokens: int) -> list[AnyItem]:
-    items = [queue.popleft()]
-    left = max_tokens - items[0].tokens
-    while queue and queue[0].tokens <= left:
-        left -= queue[0].tokens
-        items.append(queue.popleft())
-    return items
-
-
-def _take_equal(queue: deque[AnyItem], max_tokens: int) -> list[AnyItem]:
-    """Takes the first item, then those of its length, then others that still fit."""
-    first = queue.popleft()
-    left = max_tokens - first.tokens
-    if left <= 0 or not queue:
-        return [first]
-    window = [queue.popleft() for _ in range(min(len(queue), LOOKAHEAD_ITEMS))]
-    taken = [first]
-    # Sorted is stable: partners of equal length come first, then all in the order of their arrival.
-    for item in sorted(window, key=lambda other: other.tokens != first.tokens):
-        if item.tokens <= left:
-            left -= item.tokens
-            taken.append(item)
-    chosen = set(map(id, taken))
-    queue.extendleft(item for item in reversed(window) if id(item) not in chosen)
-    return taken
 
 
 class Scheduler(Generic[AnyItem]):
@@ -126,15 +69,15 @@ class Scheduler(Generic[AnyItem]):
 
     Args:
         max_run_tokens: Tokens that the texts of one run sum up to, unless it is a single text.
-        stack_equal: Whether texts of equal length may share a tensor, so that they are sought for one run.
+        bulk_share: Share of the tokens that waiting bulk work gets under a flood of queries; at least 0,
+            below 1.
     """
 
-    def __init__(self, max_run_tokens: int, *, stack_equal: bool) -> None:
-        self._max_run_tokens = max_run_tokens
-        self._stack_equal = stack_equal
-        self._lanes: dict[Priority, _Lane[AnyItem]] = {priority: _Lane() for priority in Priority}
+    def __init__(self, max_run_tokens: int, *, bulk_share: float) -> None:
+        self._earned_per_token = bulk_share / (1 - bulk_share)
+        self._credit = 0.0  # tokens that bulk work may take before a waiting query
+        self._lanes = {priority: FairQueue[AnyItem](max_run_tokens) for priority in Priority}
         self._running: dict[int, list[AnyItem | None]] = {}
-        self._query_streak = 0
 
     def submit(self, items: Iterable[AnyItem]) -> None:
         """Adds new items behind those of their stream."""
@@ -145,20 +88,25 @@ class Scheduler(Generic[AnyItem]):
         """Returns how many items of a class wait for a process."""
         return len(self._lanes[priority])
 
+    def waiting_tokens(self, priority: Priority) -> int:
+        """Returns the tokens of a class's items that wait for a process."""
+        return self._lanes[priority].tokens
+
     def start(self, slot: int) -> list[AnyItem]:
         """Hands the next run to a free process slot; empty when nothing waits."""
         if slot in self._running:
             raise ValueError(f"slot {slot} has a run already")
         queries, bulk = self._lanes[Priority.QUERY], self._lanes[Priority.BULK]
-        if queries and not (bulk and self._query_streak >= MAX_QUERY_STREAK):
-            lane = queries
-            self._query_streak = self._query_streak + 1 if bulk else 0
+        if queries and not (bulk and self._credit >= bulk.next_tokens()):
+            items = queries.take()
+            self._credit += self._earned_per_token * _tokens(items)
         elif bulk:
-            lane = bulk
-            self._query_streak = 0
+            items = bulk.take()
+            self._credit = max(0.0, self._credit - _tokens(items))
         else:
             return []
-        items = lane.take(self._max_run_tokens, self._stack_equal)
+        if not bulk:  # only what waits earns
+            self._credit = 0.0
         self._running[slot] = list(items)
         return items
 
@@ -166,28 +114,41 @@ class Scheduler(Generic[AnyItem]):
         """Ends a slot's run that was answered; returns its items in order, None for cancelled ones."""
         return self._running.pop(slot)
 
-    def died(self, slot: int) -> list[AnyItem]:
-        """Ends the run, if any, of a slot whose process ended; returns the items that failed for good."""
+    def died(self, slot: int, *, blamed: bool = True) -> list[AnyItem]:
+        """Ends the run, if any, of a slot whose process ended; returns the items that failed for good.
+
+        Args:
+            slot: The process's slot.
+            blamed: Whether the process crashed or hung, so that its run is suspect; False for one that
+                something outside ended.
+        """
         failed: list[AnyItem] = []
-        again: list[AnyItem] = []
         for item in self._running.pop(slot, []):
             if item is None:
                 continue
-            item.deaths += 1
-            (failed if item.deaths >= MAX_DEATHS else again).append(item)
-        for priority, lane in self._lanes.items():
-            lane.push_retries([item for item in again if item.priority is priority])
+            item.deaths += blamed
+            item.kills += not blamed
+            if item.deaths >= MAX_DEATHS or item.kills >= MAX_KILLS:
+                failed.append(item)
+            else:
+                self._lanes[item.priority].push_again([item])
         return failed
 
     def cancel(self, stream: int) -> None:
         """Drops a stream's items: waiting ones never run, and results of running ones are for nobody."""
         for lane in self._lanes.values():
             lane.drop(stream)
-        for slot, run in self._running.items():
-            self._running[slot] = [None if item is None or item.stream == stream else item for item in run]
+        for run in self._running.values():
+            for place, item in enumerate(run):
+                if item is not None and item.stream == stream:
+                    run[place] = None
 
     def give_up(self) -> list[AnyItem]:
         """Takes out and returns all items, for a pool that has no process any more."""
         running = [item for run in self._running.values() for item in run if item is not None]
         self._running.clear()
         return running + [item for lane in self._lanes.values() for item in lane.drain()]
+
+
+def _tokens(items: Iterable[Item]) -> int:
+    return sum(item.tokens for item in items)

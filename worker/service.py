@@ -151,6 +151,7 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
                     stream=number,
                     priority=Priority.QUERY,
                     tokens=len(one.ids),
+                    stackable=self._pool.current.manifest.max_group_tokens > 0,
                     ids=one.ids,
                     model=self._pool.current,
                     sink=gather,
