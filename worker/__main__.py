@@ -55,7 +55,7 @@ def serve(config: Path | None, print_config: bool, **arguments: Any) -> None:
 
 
 def _serve(config: ServeConfig) -> None:
-    log_to_stderr(config.log.level)
+    log_to_stderr(config.log)
     # Tokenizing has its own two threads; a thread per CPU on top would take the compute processes' cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # gRPC's own lines would break the form of the log; its errors reach us as exceptions.
