@@ -13,6 +13,7 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as RustTokenizer
 
 from worker.errors import BundleError, TokenizerError
+from worker.windows import Chunking, Frame, Windows, split
 
 # Characters a token that a long text is first cut to. Prose has 4 to 6 a token, so that nearly always more
 # tokens are found than fit, and the rest of the text need not be read at all.
@@ -44,6 +45,9 @@ class Tokenizer:
         path: A `tokenizer.json`; its own padding and truncation settings are not used.
         max_tokens: Longest result, special tokens included.
 
+    Attributes:
+        special_tokens: How many it adds to a text.
+
     Raises:
         BundleError: The file cannot be read as a tokenizer.
     """
@@ -55,7 +59,8 @@ class Tokenizer:
             raise BundleError(f"{path} is no tokenizer ({error}); build the bundle again") from error
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
-        self._special_tokens = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        self._frame: Frame | None = None
+        self.special_tokens: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         # Without a pre-tokenizer the end of a text may decide how its beginning is split.
         self._cuts_first = self._tokenizer.pre_tokenizer is not None
         self.max_tokens = max_tokens
@@ -68,15 +73,35 @@ class Tokenizer:
         Raises:
             TokenizerError: The tokenizer failed on one of the texts; it does not say on which.
         """
-        beginnings = [self._beginning(text) for text in texts]
+        beginnings = [self._beginning(text, self.max_tokens) for text in texts]
         encodings = self._encode(beginnings)
         return [
             self._tokens(encoding if self._suffices(beginning, text, encoding) else self._whole(text))
             for text, beginning, encoding in zip(texts, beginnings, encodings, strict=True)
         ]
 
-    def _beginning(self, text: str) -> str:
-        end = self.max_tokens * _CHARS_PER_TOKEN
+    def windows(self, texts: Sequence[str], chunking: Chunking) -> list[Windows | None]:
+        """Returns the windows of each text, in order; None where nothing but special tokens is there.
+
+        Thread-safe; of a text that is longer than all its windows only the beginning is read, as above.
+
+        Raises:
+            TokenizerError: The tokenizer failed on one of the texts; it does not say on which.
+        """
+        wanted = chunking.max_content(self.special_tokens)
+        beginnings = [self._beginning(text, wanted) for text in texts]
+        found = [self._content(encoding) for encoding in self._encode(beginnings, special=False)]
+        for place, (text, beginning) in enumerate(zip(texts, beginnings, strict=True)):
+            if len(beginning) < len(text) and len(found[place]) < wanted + _SPARE_TOKENS:
+                (whole,) = self._encode([text], special=False)
+                found[place] = self._content(whole)
+        return [
+            split(content, self._special_tokens_around(text), chunking) if len(content) else None
+            for text, content in zip(texts, found, strict=True)
+        ]
+
+    def _beginning(self, text: str, tokens: int) -> str:
+        end = tokens * _CHARS_PER_TOKEN
         if len(text) <= end or not self._cuts_first:
             return text
         space = text.rfind(" ", 0, end)
@@ -85,16 +110,31 @@ class Tokenizer:
     def _suffices(self, beginning: str, text: str, encoding: Encoding) -> bool:
         if len(beginning) == len(text):
             return True
-        spare = sum(len(rest.ids) - self._special_tokens for rest in encoding.overflowing)
+        spare = sum(len(rest.ids) - self.special_tokens for rest in encoding.overflowing)
         return spare >= _SPARE_TOKENS
+
+    @staticmethod
+    def _content(encoding: Encoding) -> NDArray[np.int64]:
+        """Returns all ids of an encoding without special tokens: the library cuts it into pieces."""
+        pieces = [encoding.ids, *(rest.ids for rest in encoding.overflowing)]
+        return np.concatenate([np.asarray(piece, dtype=np.int64) for piece in pieces])
+
+    def _special_tokens_around(self, text: str) -> Frame:
+        """Finds the special tokens, which are the same around every text that has a token of its own."""
+        if self._frame is None:
+            (encoding,) = self._encode([self._beginning(text, self.max_tokens)])
+            ids = np.asarray(encoding.ids, dtype=np.int64)
+            own = np.flatnonzero(np.asarray(encoding.special_tokens_mask) == 0)
+            self._frame = Frame(ids[: own[0]], ids[own[-1] + 1 :])
+        return self._frame
 
     def _whole(self, text: str) -> Encoding:
         (encoding,) = self._encode([text])
         return encoding
 
-    def _encode(self, texts: list[str]) -> list[Encoding]:
+    def _encode(self, texts: list[str], *, special: bool = True) -> list[Encoding]:
         try:
-            return self._tokenizer.encode_batch_fast(texts)
+            return self._tokenizer.encode_batch_fast(texts, add_special_tokens=special)
         except BaseException as error:  # the library raises bare Exception, and BaseException for a panic
             if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
                 raise
@@ -104,5 +144,5 @@ class Tokenizer:
         return Tokens(
             ids=np.asarray(encoding.ids, dtype=np.int64),
             truncated=bool(encoding.overflowing),
-            empty=len(encoding.ids) <= self._special_tokens,
+            empty=len(encoding.ids) <= self.special_tokens,
         )
