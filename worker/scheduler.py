@@ -105,8 +105,7 @@ class Scheduler(Generic[AnyItem]):
             self._credit = max(0.0, self._credit - _tokens(items))
         else:
             return []
-        if not bulk:  # only what waits earns
-            self._credit = 0.0
+        self._forget_credit()
         self._running[slot] = list(items)
         return items
 
@@ -142,12 +141,19 @@ class Scheduler(Generic[AnyItem]):
             for place, item in enumerate(run):
                 if item is not None and item.stream == stream:
                     run[place] = None
+        self._forget_credit()
 
     def give_up(self) -> list[AnyItem]:
         """Takes out and returns all items, for a pool that has no process any more."""
         running = [item for run in self._running.values() for item in run if item is not None]
         self._running.clear()
-        return running + [item for lane in self._lanes.values() for item in lane.drain()]
+        items = running + [item for lane in self._lanes.values() for item in lane.drain()]
+        self._forget_credit()
+        return items
+
+    def _forget_credit(self) -> None:
+        if not self._lanes[Priority.BULK]:  # only what waits earns
+            self._credit = 0.0
 
 
 def _tokens(items: Iterable[Item]) -> int:

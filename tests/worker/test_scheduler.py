@@ -237,6 +237,15 @@ def test_what_bulk_work_gets_for_nothing_counts() -> None:
         made.finish(0)
 
 
+def test_cancelled_bulk_work_leaves_no_credit() -> None:
+    """What bulk work earned while it waited goes with it: the next begins with nothing."""
+    made = scheduler(item(1, 64), *(item(0, 60) for _ in range(3)), share=0.5)
+    made.start(0)
+    made.cancel(1)
+    made.submit([item(3, 8)])
+    assert made.start(1)[0].priority is Priority.QUERY
+
+
 def test_equal_lengths_are_sought_first() -> None:
     """Where texts may share a tensor, a run is filled with the first text's length, then with what fits."""
     first, other, same, last = (item(1, length, stackable=True) for length in (20, 10, 20, 12))
