@@ -39,4 +39,6 @@ EXPOSE 50051
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
   CMD ["python", "-m", "worker", "info", "--target", "127.0.0.1:50051"]
 ENTRYPOINT ["python", "-m", "worker", "serve"]
-CMD ["--bundle", "/bundle", "--listen", "0.0.0.0:50051"]
+# Loopback of a container is of no use, so that it listens beyond; publish the port where you trust the network,
+# or set EMBEDPOOL_TLS_CERT and EMBEDPOOL_TLS_KEY to files mounted into it: with them all is encrypted.
+CMD ["--bundle", "/bundle", "--listen", "0.0.0.0:50051", "--insecure"]

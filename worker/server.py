@@ -21,13 +21,15 @@ from embedpool.v1 import embedding_service_pb2_grpc
 from worker.bundle import Bundle
 from worker.config import ServeConfig
 from worker.cpu_flags import compare_flags, cpu_flags, rebuild_command
-from worker.errors import ListenError
+from worker.credentials import Certificates
 from worker.intake import Intake
-from worker.listen import UNIX, check_free, is_local
+from worker.interceptors import Guard, Observer
+from worker.listen import bind
 from worker.models import load_model
 from worker.pool import Pool
 from worker.service import EmbeddingService
 from worker.statistics import Statistics
+from worker.tokens import Tokens
 
 _log = logging.getLogger(__name__)
 
@@ -54,22 +56,26 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
 
     Raises:
         BundleError: The bundle cannot be read or is damaged, or computes no vectors.
+        ConfigError: A certificate or token file cannot be used, or the address would be unsafe.
         ListenError: The address cannot be listened on.
         ModelError: A process could not load the model.
     """
     model = load_model(config.bundle, 1, config.max_tokens)
     _warn_of_other_cpu(model.bundle)
     intake = Intake(model.tokenizer, config.limits)
+    tokens = Tokens(config.auth)
+    certificates = Certificates(config.tls) if config.tls.cert else None
+    statistics = Statistics()
     stop = _stop_event(config.stop_on_stdin_close)
-    server = grpc.aio.server(options=_options(config))
+    server = grpc.aio.server(interceptors=(Observer(statistics), Guard(tokens)), options=_options(config))
     status = health.aio.HealthServicer()
     changes: asyncio.Queue[bool] = asyncio.Queue()
-    pool = Pool(model, config, changes.put_nowait, Statistics())
+    pool = Pool(model, config, changes.put_nowait, statistics)
     service = EmbeddingService(config, pool, intake)
     embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(service, server)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    address = _listen(server, config.listen)
+    address = bind(server, config, certificates)
     await _set_health(status, serving=False)
     await server.start()
     reporter = asyncio.create_task(_report_health(status, changes))
@@ -131,18 +137,6 @@ async def _first(work: Coroutine[Any, Any, None], stop: Coroutine[Any, Any, obje
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _listen(server: grpc.aio.Server, listen: str) -> str:
-    """Binds the address and returns it as a client would dial it."""
-    check_free(listen)
-    if not is_local(listen):
-        _log.warning("unencrypted address=%s advice=listen_on_loopback_or_put_a_TLS_proxy_in_front", listen)
-    try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError as error:
-        raise ListenError(f"cannot listen on {listen}: gRPC could not bind it") from error
-    return listen if listen.startswith(UNIX) else f"{listen.rpartition(':')[0]}:{port}"
 
 
 def _stop_event(stop_on_stdin_close: bool) -> asyncio.Event:

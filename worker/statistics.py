@@ -90,12 +90,14 @@ class Statistics:
         classes: Counts by class of texts.
         ends: Compute processes that ended, by why.
         reloads: Models taken over after the first.
+        rpcs: RPCs that ended, by method and name of their status.
     """
 
     def __init__(self) -> None:
         self.classes = {priority: ClassCounts() for priority in Priority}
         self.ends: Counter[End] = Counter()
         self.reloads = 0
+        self.rpcs: Counter[tuple[str, str]] = Counter()
 
     def text(self, priority: Priority, outcome: Outcome, count: int = 1) -> None:
         """Counts texts that ended otherwise than with a vector."""
@@ -122,3 +124,7 @@ class Statistics:
     def process_ended(self, end: End) -> None:
         """Counts the end of a process."""
         self.ends[end] += 1
+
+    def rpc_ended(self, method: str, status: str) -> None:
+        """Counts an RPC."""
+        self.rpcs[method, status] += 1

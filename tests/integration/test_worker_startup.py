@@ -135,9 +135,12 @@ def test_address_that_cannot_be(tiny_bundle: Path, listen: str, words: str) -> N
 
 
 def test_warns_when_others_can_read_along(start_worker: Callable[..., Any], tiny_bundle: Path) -> None:
-    """Listening beyond loopback without encryption is logged as a warning; on loopback it is not."""
-    assert "unencrypted" in start_worker(tiny_bundle, listen="0.0.0.0:0").log.read_text()
-    assert "unencrypted" not in start_worker(tiny_bundle).log.read_text()
+    """Listening beyond loopback without encryption must be asked for, and is logged as a warning then."""
+    assert_refused(
+        serve("--bundle", str(tiny_bundle), "--listen", "0.0.0.0:0"), "--tls-cert", "--insecure", code=2
+    )
+    assert "unencrypted" in start_worker(tiny_bundle, "--insecure", listen="0.0.0.0:0").log.read_text()
+    assert "unencrypted" not in start_worker(tiny_bundle, "--insecure").log.read_text()
 
 
 def test_help_shows_defaults_and_units() -> None:
@@ -145,5 +148,6 @@ def test_help_shows_defaults_and_units() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "worker", "serve", "--help"], capture_output=True, text=True, timeout=60
     ).stdout
+    shown = " ".join(shown.split())  # lines break where they must
     for words in ("default: 30.0", "Seconds", "Bytes of one text", "127.0.0.1:50051", "default: 1048576"):
         assert words in shown
