@@ -1,7 +1,8 @@
-"""The server's end of one compute process: start it, talk frames with it, learn of its end.
+"""The server's end of one compute process: have it forked, talk frames with it, learn of its end.
 
-Guarantees: `answered` and `ready` are called in the order of the frames, `gone` exactly once and last, after
-the process was reaped. Assumes one event loop; every callback runs on it.
+Guarantees: `child_answered` and `child_ready` are called in the order of the frames, `child_gone` exactly
+once and last, when the process has ended and all that it sent was read; a signal never meets another process
+that got its number. Assumes one event loop; every callback runs on it.
 """
 
 import asyncio
@@ -9,36 +10,44 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.forker import Forker, ending
 from worker.frames import Answer, Failure, FrameReader, Kind, frame, pack_run, unpack_answer, unpack_json
+from worker.statistics import End
 
-# Libraries that read these start one thread per host CPU otherwise.
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1"
+# Signals that the kernel sends to a process for what it did itself.
+_OWN_FAULT = frozenset(
+    {
+        signal.SIGSEGV,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGABRT,
+        signal.SIGSYS,
+        signal.SIGTRAP,
+    }
 )
 
 
 class Owner(Protocol):
     """Who is told about a child."""
 
-    def child_ready(self, child: "Child", fingerprint: str) -> None:
-        """The model is loaded."""
+    def child_ready(self, child: "Child") -> None:
+        """It computes what it should."""
 
     def child_answered(self, child: "Child", answer: Answer) -> None:
         """The run that was sent last is done."""
 
-    def child_lost(self, child: "Child") -> None:
-        """Its socket ended: it can take no run any more."""
+    def child_ponged(self, child: "Child") -> None:
+        """It answered a ping."""
 
-    def child_gone(self, child: "Child", reason: str) -> None:
-        """The process ended and was reaped."""
+    def child_gone(self, child: "Child", end: End, reason: str) -> None:
+        """The process ended."""
 
 
 class Child(asyncio.Protocol):
@@ -46,71 +55,63 @@ class Child(asyncio.Protocol):
 
     Attributes:
         slot: The pool's number for it.
-        pid: Its process id.
+        pid: Its process id; 0 before it is forked.
+        lost: Whether its socket ended, so that it can take no run any more.
     """
 
     def __init__(self, slot: int, owner: Owner) -> None:
         self.slot = slot
         self.pid = 0
+        self.lost = False
         self._owner = owner
         self._frames = FrameReader()
         self._failure: Failure | None = None
-        self._lost = asyncio.Event()
-        self._process: asyncio.subprocess.Process | None = None
+        self._killed_as: End | None = None
+        self._pidfd = -1
+        self._dead = False
+        self._code: int | None = None
+        self._code_may_come = True
+        self._refusal = ""
         self._transport: asyncio.Transport | None = None
-        self._reaper: asyncio.Task[None] | None = None
+        self._gone = asyncio.Event()
 
-    async def start(self, bundle: Path, pin: int | None) -> None:
-        """Starts the process; `ready` or `gone` follows.
+    async def start(self, forker: Forker, pin: int | None) -> None:
+        """Has the process forked; `child_ready` or `child_gone` follows.
 
         Raises:
-            OSError: It cannot be started; nothing follows.
+            OSError: The zygote takes no request; nothing follows.
         """
         ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                process = await self._spawn(theirs.fileno(), bundle, pin)
-            ours.setblocking(False)
-            loop = asyncio.get_running_loop()
-            self._transport, _ = await loop.create_connection(lambda: self, sock=ours)
-        except BaseException:  # a cancellation too: without our end of the socket the process ends
-            ours.close()
-            raise
-        self._reaper = loop.create_task(self._reap(process))
-
-    async def _spawn(self, descriptor: int, bundle: Path, pin: int | None) -> asyncio.subprocess.Process:
-        arguments = [str(descriptor), "any" if pin is None else str(pin), str(bundle)]
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "worker.process", *arguments),
-            pass_fds=(descriptor,),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,  # the server's stdout holds its ready line alone
-            env={**os.environ, **_ONE_THREAD},
-        )
-        self.pid = self._process.pid
-        return self._process
+        with theirs:
+            try:
+                ours.setblocking(False)
+                loop = asyncio.get_running_loop()
+                self._transport, _ = await loop.create_connection(lambda: self, sock=ours)
+                forker.fork(self, theirs, self.slot, pin)
+            except BaseException:  # a cancellation too: without our end of the socket the process ends
+                self._gone.set()
+                ours.close() if self._transport is None else self._transport.abort()
+                raise
 
     def run(self, texts: Sequence[NDArray[np.int64]]) -> None:
-        """Sends a run; `answered` or `gone` follows."""
-        if self._transport is None:
-            raise RuntimeError("the process is not started")
-        self._transport.write(frame(Kind.RUN, pack_run(texts)))
+        """Sends a run; `child_answered` or `child_gone` follows."""
+        self._write(frame(Kind.RUN, pack_run(texts)))
 
-    def kill(self) -> None:
-        """Ends the process at once, with what it computes."""
-        if self._process is not None and self._process.returncode is None:
-            # Not the process's own `kill`: it polls first, and may take the exit code from asyncio's watcher.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+    def ping(self) -> None:
+        """Asks for a sign of life; `child_ponged` or `child_gone` follows."""
+        self._write(frame(Kind.PING, b""))
 
-    async def stop(self) -> None:
-        """Ends the process and waits until it is reaped."""
-        self.kill()
+    def kill(self, end: End) -> None:
+        """Ends the process at once, with what it computes; `end` is why."""
+        self._killed_as = self._killed_as or end
+        if self._pidfd >= 0 and not self._dead:
+            with contextlib.suppress(ProcessLookupError):  # it was reaped already
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def wait(self) -> None:
+        """Returns when the process has ended; at once where none was asked for."""
         if self._transport is not None:
-            self._transport.close()
-        if self._reaper is not None:
-            await self._reaper
+            await self._gone.wait()
 
     def data_received(self, data: bytes) -> None:
         """Passes whole frames on; called by the event loop."""
@@ -118,26 +119,85 @@ class Child(asyncio.Protocol):
             if kind is Kind.ANSWER:
                 self._owner.child_answered(self, unpack_answer(body))
             elif kind is Kind.READY:
-                self._owner.child_ready(self, str(unpack_json(body)["fingerprint"]))
+                self._owner.child_ready(self)
+            elif kind is Kind.PONG:
+                self._owner.child_ponged(self)
             elif kind is Kind.FAILED:
                 self._failure = Failure(**unpack_json(body))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notes the end of the socket; called by the event loop."""
-        self._lost.set()
-        self._owner.child_lost(self)
+        self.lost = True
+        if self._failure is None and not self._dead:
+            self._end_silent()
+        self._finish()
 
-    async def _reap(self, process: asyncio.subprocess.Process) -> None:
-        await self._lost.wait()
-        # A process without its socket can do no more work; one that failed to load ends by itself.
-        if self._failure is None:
-            self.kill()
-        code = await process.wait()
-        self._owner.child_gone(self, self._reason(code))
+    def _end_silent(self) -> None:
+        # A process without its socket can do no more work; mostly it is dead and not reaped yet.
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
-    def _reason(self, code: int) -> str:
+    def forked(self, pid: int, pidfd: int) -> None:
+        """Takes the process's numbers; called by the forker."""
+        self.pid = pid
+        self._pidfd = pidfd
+        asyncio.get_running_loop().add_reader(pidfd, self._died)
+        if self._killed_as is not None or self.lost:
+            self._end_silent()
+
+    def ended(self, code: int) -> None:
+        """Takes the exit code; called by the forker."""
+        self._code = code
+        self._died()
+
+    def refused(self, message: str) -> None:
+        """Notes that there is no process; called by the forker."""
+        self._refusal = message
+        self._died()
+
+    def forker_lost(self) -> None:
+        """Notes that no exit code will come; called by the forker."""
+        self._code_may_come = False
+        if self._pidfd < 0:
+            self._died()
+        self._finish()
+
+    def _died(self) -> None:
+        self._dead = True
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+        self._finish()
+
+    def _finish(self) -> None:
+        told = self._code is not None or bool(self._refusal) or not self._code_may_come
+        if self._gone.is_set() or not (self.lost and self._dead and told):
+            return
+        if self._pidfd >= 0:
+            self._reap_orphan()
+            os.close(self._pidfd)
+        self._gone.set()
+        self._owner.child_gone(self, *self._ending())
+
+    def _reap_orphan(self) -> None:
+        """Reaps a process whose zygote ended, if it is ours now: as it is in a container's first process."""
+        if self._code is None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+
+    def _ending(self) -> tuple[End, str]:
         if self._failure is not None:
-            return f"failed {self._failure.doing}: {self._failure.message}"
-        if code < 0:
-            return f"ended by signal {signal.Signals(-code).name}"
-        return f"ended with exit code {code}"
+            return End.FAILED_TO_LOAD, f"failed {self._failure.doing}: {self._failure.message}"
+        if self._refusal:
+            return End.FAILED_TO_LOAD, f"could not be forked: {self._refusal}"
+        reason = "ended, nobody knows how" if self._code is None else ending(self._code)
+        if self._killed_as is not None:
+            return self._killed_as, reason
+        if self._code is not None and (self._code >= 0 or -self._code in _OWN_FAULT):
+            return End.CRASHED, reason
+        return End.KILLED, reason
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is None:
+            raise RuntimeError("the process is not started")
+        self._transport.write(data)

@@ -50,3 +50,7 @@ class PoisonError(WorkerError):
 
 class ListenError(WorkerError):
     """The address cannot be listened on."""
+
+
+class ReloadRunningError(WorkerError):
+    """A reload was asked for while another one is under way."""

@@ -22,10 +22,12 @@ _ANSWER = struct.Struct("<QIII")  # run_ns, rows, dim, bytes of the errors
 class Kind(IntEnum):
     """What a frame says."""
 
-    READY = 1  # process → server: the model is loaded
-    FAILED = 2  # process → server: it could not be loaded; the process ends
+    READY = 1  # process → server: it computes the bits that it should
+    FAILED = 2  # process → server: it does not; the process ends
     RUN = 3  # server → process: compute these texts
     ANSWER = 4  # process → server: their vectors
+    PING = 5  # server → process that has no run: say something
+    PONG = 6  # process → server
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,12 @@ def frame(kind: Kind, body: bytes) -> bytes:
 
 
 def pack_json(value: Mapping[str, Any]) -> bytes:
-    """Returns the body of a READY or FAILED frame."""
+    """Returns the body of a FAILED frame."""
     return json.dumps(value).encode()
 
 
 def unpack_json(body: bytes) -> dict[str, Any]:
-    """Reads the body of a READY or FAILED frame."""
+    """Reads the body of a FAILED frame."""
     value: dict[str, Any] = json.loads(body)
     return value
 

@@ -15,6 +15,13 @@ from worker.cpu_flags import check_cpu
 from worker.errors import BundleError
 from worker.tokenizer import Tokenizer
 
+# A short text and one of some length, so that they take other ways through the kernels. Arbitrary; few, for
+# each new process embeds them before it serves.
+_PROBE_TEXTS = (
+    "health",
+    "A process that is to serve embeds this text first, and must find the numbers that the one before found.",
+)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
@@ -90,6 +97,11 @@ def load_model(path: Path, generation: int, max_tokens: int) -> Model:
     check_cpu(bundle)
     manifest = served_manifest(bundle.manifest, max_tokens)
     return Model(generation, bundle, manifest, Tokenizer(bundle.tokenizer, manifest.max_tokens))
+
+
+def probe_ids(model: Model) -> list[list[int]]:
+    """Returns the token ids of the texts that a model embeds to show that it works; one text at least."""
+    return [one.ids.tolist() for one in model.tokenizer.encode(_PROBE_TEXTS) if len(one.ids)] or [[0]]
 
 
 class Leases:

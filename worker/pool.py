@@ -1,50 +1,49 @@
 """The compute processes and the work that waits for them.
 
 Guarantees: each submitted text is delivered exactly once, with a vector or an error, unless its stream was
-cancelled; a process that ends is replaced and its run goes back to the scheduler. Assumes one event loop:
+cancelled; what a process that ended had to compute is computed again; a text is computed by its own model,
+also while another takes over; a slot computes one run at a time, whichever model's. Assumes one event loop:
 every method is called on it, nothing here blocks it.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from worker.child import Child
 from worker.config import ServeConfig
-from worker.errors import ModelError, PoisonError, UnavailableError
+from worker.crew import Crew
+from worker.errors import ModelError, PoisonError, ReloadRunningError, UnavailableError
 from worker.frames import Answer
-from worker.lifecycle import LIVE, Event, State, after, restart_delay
-from worker.models import Leases, Model
-from worker.scheduler import Priority, Scheduler
-from worker.statistics import Statistics
+from worker.hang import Clock
+from worker.models import Leases, Model, ReloadResult, load_model
+from worker.scheduler import Priority
+from worker.slot import ProcessView, Slot
+from worker.statistics import End, Statistics
+from worker.turns import Turns
 from worker.work import Work
 
 _log = logging.getLogger(__name__)
 
-# Seconds between two looks for stuck processes; arbitrary, small against the deadlines looked after.
+# Longest time between two looks for stuck processes, in seconds; arbitrary. A quarter of the shortest deadline
+# where that is less.
 _WATCH_SECONDS = 1.0
-
-
-@dataclass(eq=False)
-class _Slot:
-    """A place for one process."""
-
-    number: int
-    pin: int | None
-    state: State
-    child: Child | None = None
-    since: float = 0.0  # when the state began, monotonic seconds
-    ends_in_a_row: int = 0
+_MODEL_GONE = (
+    "the model that this text was accepted for ended, and its files have changed since; send it again"
+)
+# Ends that say something of the text that was computed.
+_BLAMED = frozenset({End.CRASHED, End.STUCK})
 
 
 class Pool:
-    """Starts, feeds, watches and replaces compute processes.
+    """Starts, feeds and watches the processes of the current model, and of those before it that are leased.
 
     Args:
-        model: What each process loads.
+        model: What is served first.
         config: How many processes, and their deadlines.
         on_liveness: Called with whether any process is live, each time that changes after the start.
         statistics: Counts runs, waits and ends of processes.
@@ -57,19 +56,19 @@ class Pool:
         on_liveness: Callable[[bool], None],
         statistics: Statistics,
     ) -> None:
-        self._leases = Leases(model, lambda unused: None)
-        self._statistics = statistics
         self._config = config
         self._on_liveness = on_liveness
-        self._scheduler = Scheduler[Work](config.max_run_tokens, bulk_share=config.bulk_share)
-        self._slots = [_Slot(number, pin, State.STARTING) for number, pin in enumerate(config.pins)]
-        self._idle: list[_Slot] = []
+        self._statistics = statistics
+        self._watch_seconds = min(_WATCH_SECONDS, config.hang_seconds / 4, config.run_seconds / 4)
+        self._clock = Clock(2 * self._watch_seconds)
+        self._leases = Leases(model, self._retire)
+        self._crews = {model.generation: Crew(model, config, self, self._clock)}
+        self._next: Crew | None = None
+        self._busy: dict[int, tuple[Crew, Priority]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._deadlines = {State.STARTING: config.start_seconds, State.RUNNING: config.run_seconds}
-        self._live = False
-        self._live_changed = time.monotonic()
-        self._stopping = False
+        self._turns = Turns()
+        self._live = self._started = self._stopping = self._reloading = False
+        self._live_changed = self._clock.now()
 
     @property
     def current(self) -> Model:
@@ -80,29 +79,38 @@ class Pool:
         """Returns a lease of the current model: its processes stay until the lease is returned."""
         return self._leases.lease()
 
-    def waiting(self, priority: Priority) -> int:
-        """Returns how many texts of a class wait for a process."""
-        return self._scheduler.waiting(priority)
-
     @property
     def live(self) -> bool:
-        """Whether the pool has started and a process of it can compute."""
+        """Whether the pool has started and a process of the current model can compute."""
         return self._live
 
+    def waiting(self, priority: Priority) -> int:
+        """Returns how many texts of a class wait for a process."""
+        return sum(crew.scheduler.waiting(priority) for crew in self._crews.values())
+
+    def waiting_tokens(self, priority: Priority) -> int:
+        """Returns the tokens of a class's texts that wait for a process."""
+        return sum(crew.scheduler.waiting_tokens(priority) for crew in self._crews.values())
+
+    def processes(self) -> list[ProcessView]:
+        """Returns what is to be told of each process."""
+        return [view for crew in self._crews.values() for view in crew.views()]
+
     async def start(self) -> None:
-        """Starts all processes and waits until each has loaded the model.
+        """Starts all processes and waits until each has checked itself.
 
         Raises:
-            ModelError: A process could not; the others are stopped.
+            ModelError: One could not; the others are stopped.
         """
-        for slot in self._slots:
-            self._spawn(slot)
-        self._watch(asyncio.create_task(self._look_after()))
+        self._watch(self._look_after())
         try:
-            await asyncio.shield(self._started)
+            await self._crews[self.current.generation].start()
         except ModelError:
             await self.stop()
             raise
+        self._started = True
+        self._update_liveness()
+        self._feed_all()
 
     async def stop(self) -> None:
         """Ends all processes; what waits is delivered as unavailable."""
@@ -110,53 +118,91 @@ class Pool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        children = [slot.child for slot in self._slots if slot.child is not None]
-        for slot in self._slots:
-            self._move(slot, Event.STOP)
-        await asyncio.gather(*(child.stop() for child in children))
-        self._give_up("the pool stopped before this text was computed")
+        crews = [*self._crews.values(), *([self._next] if self._next is not None else [])]
+        await asyncio.gather(*(crew.stop() for crew in crews))
+        for crew in crews:
+            _give_up(crew, "the pool stopped before this text was computed")
+
+    async def reload(self, path: Path | None) -> ReloadResult:
+        """Loads a bundle beside the one that serves, checks it, and has it take over.
+
+        What was accepted before is computed by the old model, whose processes end with its last lease.
+
+        Args:
+            path: The bundle's folder; None for the one that serves, read again.
+
+        Raises:
+            BundleError: It cannot be read, is damaged, or cannot be served here; the old model serves on.
+            ModelError: It cannot be loaded, or fails its check; the old model serves on.
+            ReloadRunningError: Another reload has not ended.
+            UnavailableError: The pool stops, or has not started.
+        """
+        if self._stopping or not self._started:
+            raise UnavailableError("the pool starts or stops; nothing is loaded now")
+        if self._reloading:
+            raise ReloadRunningError("another reload is under way; try again when it has ended")
+        previous = self.current
+        self._reloading = True
+        try:
+            model = await asyncio.to_thread(
+                load_model,
+                previous.bundle.path if path is None else path,
+                previous.generation + 1,
+                self._config.max_tokens,
+            )
+            if model.bundle == previous.bundle:
+                return ReloadResult(previous, previous, changed=False)
+            self._next = Crew(model, self._config, self, self._clock)
+            await self._next.start()
+            return self._take_over(self._next)
+        finally:
+            self._next = None
+            self._reloading = False
+
+    def _take_over(self, crew: Crew) -> ReloadResult:
+        self._crews[crew.model.generation] = crew
+        previous = self._leases.take_over(crew.model)
+        self._statistics.reloads += 1
+        _log.info(
+            "model taken over generation=%d model=%s fingerprint=%s before=%s",
+            *(crew.model.generation, crew.model.manifest.name),
+            *(crew.model.manifest.fingerprint, previous.manifest.fingerprint),
+        )
+        self._update_liveness()
+        self._feed_all()
+        return ReloadResult(previous, crew.model, changed=True)
 
     def submit(self, works: Sequence[Work]) -> None:
-        """Queues texts and feeds idle processes."""
+        """Queues texts, each for its model, and feeds idle processes."""
         now = time.perf_counter_ns()
+        for_model: defaultdict[int, list[Work]] = defaultdict(list)
         for work in works:
             work.queued_ns = now
-        self._scheduler.submit(works)
-        while self._idle and self._feed(self._idle[-1]):
-            self._idle.pop()
+            for_model[work.model.generation].append(work)
+        for generation, its in for_model.items():
+            if (crew := self._crews.get(generation)) is None or crew.hopeless:
+                for work in its:
+                    work.sink.fail(work.row, UnavailableError(_MODEL_GONE))
+            else:
+                crew.scheduler.submit(its)
+        self._feed_all()
 
     def cancel(self, stream: int) -> None:
         """Drops a stream's texts: those that wait never reach the model, no outcome is delivered any more."""
-        self._scheduler.cancel(stream)
+        for crew in self._crews.values():
+            crew.scheduler.cancel(stream)
 
-    def child_ready(self, child: Child, fingerprint: str) -> None:
-        """Puts a loaded process to work; called by the child."""
-        if self._stopping:
-            return
-        slot = self._slots[child.slot]
-        expected = self.current.bundle.manifest.fingerprint
-        if fingerprint != expected:
-            _log.error("process %d loaded model %s, the pool serves %s", child.pid, fingerprint, expected)
-            child.kill()
-            return
-        self._move(slot, Event.READY)
-        _log.info("process ready slot=%d pid=%d", slot.number, child.pid)
-        if not self._started.done() and all(other.state in LIVE for other in self._slots):
-            self._started.set_result(None)
+    def process_free(self, crew: Crew, slot: Slot) -> None:
+        """Puts a new process to work; called by the crew."""
         self._update_liveness()
-        if not self._feed(slot):
-            self._idle.append(slot)
+        self._feed(slot.number)
 
-    def child_answered(self, child: Child, answer: Answer) -> None:
-        """Feeds the process its next run, then delivers the outcome of the last; called by the child."""
-        if self._stopping:
-            return
-        slot = self._slots[child.slot]
-        works = self._scheduler.finish(slot.number)
-        slot.ends_in_a_row = 0
-        self._move(slot, Event.ANSWERED)
-        if not self._feed(slot):
-            self._idle.append(slot)
+    def process_answered(self, crew: Crew, slot: Slot, answer: Answer) -> None:
+        """Feeds the slot its next run, then delivers the outcome of the last; called by the crew."""
+        works = crew.scheduler.finish(slot.number)
+        _, priority = self._busy.pop(slot.number)
+        self._statistics.ran(priority, answer.run_ns / 1e9)
+        self._feed(slot.number)
         share_ns = answer.run_ns // len(works)
         for row, work in enumerate(works):
             if work is None:
@@ -166,93 +212,85 @@ class Pool:
             else:
                 work.sink.deliver(work.row, answer.vectors[row], work.sent_ns - work.queued_ns, share_ns)
 
-    def child_lost(self, child: Child) -> None:
-        """Sends no further run to a process that ends; called by the child."""
-        slot = self._slots[child.slot]
-        if slot in self._idle:
-            self._idle.remove(slot)
-
-    def child_gone(self, child: Child, reason: str) -> None:
-        """Hands the process's run back and has the process replaced; called by the child."""
-        slot = self._slots[child.slot]
-        if self._stopping:
-            return
-        if not self._started.done():
-            self._started.set_exception(ModelError(f"a compute process {reason}"))
-            return
-        slot.child = None
-        slot.ends_in_a_row += 1
-        self._move(slot, Event.ENDED)
-        delay = restart_delay(slot.ends_in_a_row)
-        _log.warning(
-            "process gone slot=%d pid=%d replaced_in_s=%.2f why=%r", slot.number, child.pid, delay, reason
-        )
-        for work in self._scheduler.died(slot.number):
-            work.sink.fail(
-                work.row,
-                PoisonError(f"computing this text of {work.tokens} tokens ended {work.deaths} processes"),
-            )
+    def process_ended(self, crew: Crew, slot: Slot, end: End) -> None:
+        """Hands the process's run back; called by the crew."""
+        self._statistics.process_ended(end)
+        if self._computes(crew, slot.number):
+            del self._busy[slot.number]
+            for work in crew.scheduler.died(slot.number, blamed=end in _BLAMED):
+                ended = work.deaths + work.kills
+                reason = f"computing this text of {work.tokens} tokens ended {ended} processes"
+                work.sink.fail(work.row, PoisonError(reason))
         self._update_liveness()
-        self._watch(asyncio.create_task(self._replace(slot, delay)))
-        self.submit(())
+        self._feed_all()
 
-    async def _replace(self, slot: _Slot, delay: float) -> None:
-        await asyncio.sleep(delay)
-        self._move(slot, Event.DUE)
-        self._spawn(slot)
+    def model_not_loaded(self, crew: Crew) -> None:
+        """Gives up what waits for an old model that cannot come back; called by the crew."""
+        if crew.model is not self.current and not crew.live:
+            crew.hopeless = True
+            _give_up(crew, _MODEL_GONE)
 
-    def _spawn(self, slot: _Slot) -> None:
-        slot.child = Child(slot.number, self)
-        slot.since = time.monotonic()
-        self._watch(asyncio.create_task(self._start(slot, slot.child)))
+    def _computes(self, crew: Crew, number: int) -> bool:
+        return number in self._busy and self._busy[number][0] is crew
 
-    async def _start(self, slot: _Slot, child: Child) -> None:
-        try:
-            await child.start(self.current.bundle.path, slot.pin)
-        except OSError as error:
-            self.child_gone(child, f"could not be started: {error}")
+    def _retire(self, model: Model) -> None:
+        if not self._stopping:
+            self._watch(self._end(self._crews[model.generation]))
 
-    def _feed(self, slot: _Slot) -> bool:
-        if slot.child is None or not (works := self._scheduler.start(slot.number)):
-            return False
-        self._move(slot, Event.SENT)
+    async def _end(self, crew: Crew) -> None:
+        """Ends a model's processes; its slots compute nothing else before they are gone."""
+        await crew.stop()
+        del self._crews[crew.model.generation]
+        for number in [number for number in self._busy if self._computes(crew, number)]:
+            del self._busy[number]
+        _give_up(crew, _MODEL_GONE)
+        _log.info("model retired generation=%d", crew.model.generation)
+        self._feed_all()
+
+    def _feed_all(self) -> None:
+        for number in range(self._config.processes):
+            self._feed(number)
+
+    def _feed(self, number: int) -> None:
+        if number in self._busy or self._stopping:
+            return
+        queries = {
+            generation: crew.scheduler.waiting(Priority.QUERY) > 0
+            for generation, crew in self._crews.items()
+            if crew.slots[number].free and any(map(crew.scheduler.waiting, Priority))
+        }
+        for generation in self._turns.order(queries)[:1]:
+            self._turns.went(generation, queries)
+            self._send(self._crews[generation], number)
+
+    def _send(self, crew: Crew, number: int) -> None:
+        works = crew.scheduler.start(number)
+        self._busy[number] = (crew, works[0].priority)
         now = time.perf_counter_ns()
         for work in works:
             work.sent_ns = now
-        slot.child.run([work.ids for work in works])
-        return True
-
-    def _move(self, slot: _Slot, event: Event) -> None:
-        slot.state = after(slot.state, event)
-        slot.since = time.monotonic()
+            self._statistics.waited(work.priority, (now - work.queued_ns) / 1e9)
+        crew.run(crew.slots[number], works)
 
     def _update_liveness(self) -> None:
-        live = self._started.done() and any(slot.state in LIVE for slot in self._slots)
+        live = self._started and self._crews[self.current.generation].live
         if live != self._live:
             self._live = live
-            self._live_changed = time.monotonic()
+            self._live_changed = self._clock.now()
             self._on_liveness(live)
 
     async def _look_after(self) -> None:
         while True:
-            await asyncio.sleep(_WATCH_SECONDS)
-            now = time.monotonic()
-            for slot in self._slots:
-                self._end_stuck(slot, now - slot.since)
+            await asyncio.sleep(self._watch_seconds)
+            now = self._clock.tick()
+            for crew in [*self._crews.values(), *([self._next] if self._next is not None else [])]:
+                crew.look_after(now)
             if not self._live and now - self._live_changed > self._config.start_seconds:
-                self._give_up("no process of the pool has lived for a long time; see the server's log")
+                for crew in self._crews.values():
+                    _give_up(crew, "no process of the pool has lived for a long time; see the server's log")
 
-    def _end_stuck(self, slot: _Slot, age: float) -> None:
-        deadline = self._deadlines.get(slot.state)
-        if slot.child is not None and deadline is not None and age > deadline:
-            _log.error("process stuck state=%s slot=%d seconds=%.0f", slot.state.value, slot.number, age)
-            slot.child.kill()
-
-    def _give_up(self, reason: str) -> None:
-        for work in self._scheduler.give_up():
-            work.sink.fail(work.row, UnavailableError(reason))
-
-    def _watch(self, task: asyncio.Task[None]) -> None:
+    def _watch(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._unwatch)
 
@@ -260,3 +298,8 @@ class Pool:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("pool task failed error=%r", error)
+
+
+def _give_up(crew: Crew, reason: str) -> None:
+    for work in crew.scheduler.give_up():
+        work.sink.fail(work.row, UnavailableError(reason))

@@ -1,6 +1,6 @@
-"""A compute process: `python -m worker.process FD CPU BUNDLE`, started by the server only.
+"""What a compute process does: forked by the zygote, it answers runs one after the other.
 
-Pins itself, loads the model, then answers runs one after the other. Guarantees: one compute thread; an error
+Pins itself, checks that it computes the zygote's bits, then serves. Guarantees: one compute thread; an error
 of the model is an answer and never ends the process; the end of the socket (the server ended, however it did)
 ends the process. Signals that a terminal or an orchestrator sends to the whole group are ignored: the server
 decides.
@@ -9,9 +9,9 @@ decides.
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Protocol
@@ -19,10 +19,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.bundle import read_bundle
 from worker.errors import ModelError, WorkerError
 from worker.frames import HEADER, Answer, Failure, Kind, frame, pack_answer, pack_json, unpack_run
-from worker.session import Session
 
 
 class Embedder(Protocol):
@@ -30,6 +28,34 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         """Returns float32 `[texts, dim]`."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the zygote has loaded and its processes share.
+
+    Attributes:
+        session: Computes.
+        dim: Length of a vector.
+        probe: Ids of the probe texts, int64 `[tokens]` each.
+        vectors: What the zygote computed for them, float32 `[texts, dim]`.
+    """
+
+    session: Embedder
+    dim: int
+    probe: Sequence[NDArray[np.int64]]
+    vectors: NDArray[np.float32]
+
+
+def ignore_signals() -> None:
+    """Ignores what a terminal or an orchestrator sends to a whole group."""
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+
+
+def name_process(name: str) -> None:
+    """Gives this process a name of up to 15 letters, for `ps` and `top`."""
+    Path("/proc/self/comm").write_text(name, encoding="ascii")
 
 
 def compute(session: Embedder, texts: Sequence[NDArray[np.int64]], dim: int) -> Answer:
@@ -58,49 +84,55 @@ def _failure(error: WorkerError, ids: NDArray[np.int64]) -> Failure:
     return Failure(type(error).__name__, str(error), f"embedding a text of {len(ids)} tokens")
 
 
-def serve(channel: socket.socket, bundle_path: Path) -> int:
-    """Loads the model and answers runs until the socket ends; returns the exit code."""
-    try:
-        bundle = read_bundle(bundle_path)
-        session = Session(bundle)
-    except WorkerError as error:
-        failure = Failure(type(error).__name__, str(error), "loading the model")
-        channel.sendall(frame(Kind.FAILED, pack_json(vars(failure))))
-        return 1
-    dim = bundle.manifest.dim
-    ready = {"fingerprint": bundle.manifest.fingerprint, "dim": dim}
-    channel.sendall(frame(Kind.READY, pack_json(ready)))
-    with channel.makefile("rb") as stream:
-        while (body := _read_run(stream)) is not None:
-            answer = compute(session, unpack_run(body), dim)
-            channel.sendall(frame(Kind.ANSWER, pack_answer(answer)))
-    return 0
-
-
-def _read_run(stream: BufferedReader) -> bytes | None:
-    header = stream.read(HEADER.size)
-    if len(header) < HEADER.size:
-        return None
-    length, kind = HEADER.unpack(header)
-    if kind != Kind.RUN:
-        raise ValueError(f"the server sent frame kind {kind}, wanted {Kind.RUN}")
-    body = stream.read(length)
-    return body if len(body) == length else None
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the process; `arguments` are the inherited socket, the CPU to pin to or "any", and the bundle."""
-    descriptor, cpu, bundle = arguments
-    for ignored in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ignored, signal.SIG_IGN)
-    if cpu != "any":
-        os.sched_setaffinity(0, {int(cpu)})
-    with socket.socket(fileno=int(descriptor)) as channel:
+def run_process(channel: socket.socket, pin: int | None, loaded: Loaded) -> int:
+    """Pins itself to a CPU, or floats for None; then serves. Returns the exit code."""
+    if pin is not None:
+        os.sched_setaffinity(0, {pin})
+    with channel:
         try:
-            return serve(channel, Path(bundle))
+            return serve(channel, loaded)
         except (BrokenPipeError, ConnectionResetError):
             return 0  # the server is gone: nobody is left to answer
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def serve(channel: socket.socket, loaded: Loaded) -> int:
+    """Checks itself and answers runs until the socket ends; returns the exit code."""
+    try:
+        check_bits(loaded)
+    except ModelError as error:
+        failure = Failure(type(error).__name__, str(error), "checking the model")
+        channel.sendall(frame(Kind.FAILED, pack_json(vars(failure))))
+        return 1
+    channel.sendall(frame(Kind.READY, b""))
+    with channel.makefile("rb") as stream:
+        while (request := _read(stream)) is not None:
+            kind, body = request
+            if kind is Kind.PING:
+                channel.sendall(frame(Kind.PONG, b""))
+            else:
+                answer = compute(loaded.session, unpack_run(body), loaded.dim)
+                channel.sendall(frame(Kind.ANSWER, pack_answer(answer)))
+    return 0
+
+
+def check_bits(loaded: Loaded) -> None:
+    """Embeds the probe texts.
+
+    Raises:
+        ModelError: The model failed, or its vectors are not those of the zygote bit for bit.
+    """
+    vectors = loaded.session.embed(loaded.probe)
+    if vectors.tobytes() != loaded.vectors.tobytes():
+        raise ModelError("the process computes other vectors than the one that loaded the model")
+
+
+def _read(stream: BufferedReader) -> tuple[Kind, bytes] | None:
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    length, number = HEADER.unpack(header)
+    kind = Kind(number)
+    if kind not in {Kind.RUN, Kind.PING}:
+        raise ValueError(f"the server sent frame kind {kind!r}, wanted {Kind.RUN!r} or {Kind.PING!r}")
+    body = stream.read(length)
+    return (kind, body) if len(body) == length else None

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,11 +33,14 @@ class WorkerServer:
         process: The server's process; its stdin is a pipe that the test holds open.
         address: What a client dials.
         log: File that takes its stderr.
+        mark: A variable in its environment, by which the processes that it starts are known: one whose zygote
+            ended is no descendant of the server any more.
     """
 
-    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", log: Path, mark: str = "") -> None:
         self.process = process
         self.log = log
+        self.mark = mark
         self.address = ""
 
     def wait_until_ready(self) -> None:
@@ -48,13 +53,18 @@ class WorkerServer:
 
     def child_pids(self) -> list[int]:
         """Returns the process ids of the compute processes that live."""
-        children = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):  # the process ended while we looked
-                state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-                if int(parent) == self.process.pid and state != "Z":
-                    children.append(int(stat.parent.name))
-        return sorted(children)
+        return [pid for pid, name in self._processes() if re.fullmatch(r"embedpool-\d+", name)]
+
+    def zygote_pids(self) -> list[int]:
+        """Returns the process ids of the processes that fork compute processes, and live."""
+        return [pid for pid, name in self._processes() if name == "embedpool-model"]
+
+    def _processes(self) -> Iterator[tuple[int, str]]:
+        for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+            with contextlib.suppress(OSError):  # it is another user's, or ended while we looked
+                # That of a zombie is empty.
+                if self.mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    yield int(folder.name), (folder / "comm").read_text().strip()
 
     def terminate(self) -> int:
         """Asks the server to drain and returns its exit code."""
@@ -83,6 +93,8 @@ def _starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartWorker]:
 
     def start(bundle: Path, *arguments: str, listen: str = "127.0.0.1:0", ready: bool = True) -> WorkerServer:
         log = tmp_path_factory.mktemp("worker") / "stderr.log"
+        mark = f"WORKER_UNDER_TEST={uuid.uuid4()}"
+        name, value = mark.split("=")
         with log.open("wb") as stderr:
             process = subprocess.Popen(
                 [
@@ -93,9 +105,9 @@ def _starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartWorker]:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", name: value},
             )
-        server = WorkerServer(process, log)
+        server = WorkerServer(process, log, mark)
         servers.append(server)
         if ready:
             server.wait_until_ready()
