@@ -17,8 +17,9 @@ from typing import Any
 import click
 from rich.console import Console
 
+from indexer.client import Access, TlsConfig
 from indexer.config import AUTO, FlowConfig, PlanConfig, RunConfig, VectorType
-from indexer.errors import ConfigError, IndexerError, PoolError, StoppedError, StoreError
+from indexer.errors import ConfigError, IndexerError, StoppedError, StoreError
 from indexer.pipeline import reach, run_index
 from indexer.pool_process import private_pool
 from indexer.reembed import check_sample
@@ -36,15 +37,41 @@ def _pool_options(command: Callable[..., None]) -> Callable[..., None]:
         help="Bundle to serve with a private pool, which is started and stopped, in place of --worker.",
     )
     worker = click.option("--worker", help="HOST:PORT or unix:PATH of a running pool; several with commas.")
-    return worker(bundle(command))
+    for option in reversed((worker, bundle, *_ACCESS_OPTIONS)):
+        command = option(command)
+    return command
+
+
+def _file_option(name: str, words: str) -> Callable[[Any], Any]:
+    return click.option(name, type=click.Path(path_type=Path, exists=True, dir_okay=False), help=words)
+
+
+_ACCESS_OPTIONS = (
+    _file_option("--tls-ca", "PEM certificates that sign the workers': connections are encrypted."),
+    _file_option("--tls-cert", "PEM certificate of this client, for workers that ask for one."),
+    _file_option("--tls-key", "PEM key of --tls-cert."),
+    _file_option("--token-file", "Bearer token for the workers, read again for each call."),
+)
+
+
+def _access(options: dict[str, Any]) -> Access:
+    """Takes the options of access out of a command's options."""
+    ca, cert, key, token = (options.pop(name) for name in ("tls_ca", "tls_cert", "tls_key", "token_file"))
+    tls = TlsConfig(ca, cert, key) if ca or cert or key else None
+    return Access(tls, token)
 
 
 @contextmanager
-def _pool(worker: str | None, bundle: Path | None) -> Iterator[list[str]]:
+def _pool(worker: str | None, bundle: Path | None, access: Access) -> Iterator[list[str]]:
     """Yields the addresses of pools; one of `worker` and `bundle` is given."""
     if (worker is None) == (bundle is None):
         raise ConfigError("give one of --worker HOST:PORT (a running pool) and --bundle DIR (a private one)")
     if bundle is not None:
+        if access != Access():
+            raise ConfigError(
+                "--tls-ca, --tls-cert, --tls-key and --token-file are for --worker; the private pool of "
+                "--bundle is on this machine, for this process alone"
+            )
         with private_pool(bundle) as target:
             yield [target]
         return
@@ -87,6 +114,7 @@ def cli() -> None:
 )
 def run(worker: str | None, bundle: Path | None, **options: Any) -> None:
     """Make an index, or go on with one: the same command after any interruption."""
+    access = _access(options)
     config = RunConfig(
         inputs=options["inputs"],
         output=options["output"],
@@ -106,8 +134,8 @@ def run(worker: str | None, bundle: Path | None, **options: Any) -> None:
             bytes_in_flight=options["mib_in_flight"] * _MIB,
         ),
     )
-    with _pool(worker, bundle) as targets:
-        summary = run_index(config, targets, Console(stderr=True))
+    with _pool(worker, bundle, access) as targets:
+        summary = run_index(config, targets, access, Console(stderr=True))
     for line in summary_lines(config.output, summary):
         click.echo(line)
 
@@ -127,12 +155,16 @@ def search(
     queries: Path | None,
     k: int,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Find the documents nearest to QUERY, or to each query of a file."""
+    access = _access(options)
     if (query is None) == (queries is None):
         raise ConfigError("give one of a query and --queries FILE")
     texts = [query] if query is not None else read_queries(queries or Path())
-    with _pool(worker, bundle) as targets, _first_searcher(index, targets) as searcher:
+    with _pool(worker, bundle, access) as targets, Searcher(index, targets, access) as searcher:
+        for line in searcher.unreached:
+            click.echo(f"warning: {line}", err=True)
         for some in query_lines(texts):
             for text, hits in zip(some, searcher.search(some, k), strict=True):
                 if as_json:
@@ -142,34 +174,25 @@ def search(
                     click.echo(hits_as_text(text, hits, with_query=queries is not None))
 
 
-def _first_searcher(index: Path, targets: Sequence[str]) -> Searcher:
-    """Returns a searcher with the first pool that answers."""
-    for target in targets[:-1]:
-        try:
-            return Searcher(index, target)
-        except PoolError as error:
-            click.echo(f"warning: {error}", err=True)
-    return Searcher(index, targets[-1])
-
-
 @cli.command()
 @click.option("--index", type=click.Path(path_type=Path), required=True, help="Folder of the index.")
 @_pool_options
 @click.option("--sample", default=32, help="Documents to embed again, when a pool is given.")
-def verify(index: Path, worker: str | None, bundle: Path | None, sample: int) -> None:
+def verify(index: Path, worker: str | None, bundle: Path | None, sample: int, **options: Any) -> None:
     """Check counts, checksums, ids, vectors and the FAISS index; with a pool, embed a sample again."""
+    access = _access(options)
     if worker is None and bundle is None:
-        _verify(index, None, sample)
+        _verify(index, None, access, sample)
     else:
-        with _pool(worker, bundle) as targets:
-            _verify(index, targets, sample)
+        with _pool(worker, bundle, access) as targets:
+            _verify(index, targets, access, sample)
 
 
-def _verify(index: Path, targets: Sequence[str] | None, sample: int) -> None:
+def _verify(index: Path, targets: Sequence[str] | None, access: Access, sample: int) -> None:
     more = {}
     if targets is not None:
-        pools = reach(targets, FlowConfig.connect_seconds, Console(stderr=True))
-        more["sample"] = lambda standing: check_sample(standing, pools, sample)
+        pools = reach(targets, access, FlowConfig.connect_seconds, Console(stderr=True))
+        more["sample"] = lambda standing: check_sample(standing, pools, access, sample)
     failed = []
     for finding in verify_index(index, more):
         click.echo(f"{'ok  ' if finding.ok else 'FAIL'} {finding.check}: {finding.detail}")

@@ -7,7 +7,7 @@ finished or leaves nothing that counts; memory is bounded by the bytes in flight
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from itertools import groupby
@@ -16,19 +16,20 @@ from operator import attrgetter
 from rich.console import Console
 
 from indexer import parquet
+from indexer.client import Access, Options, Pool, VectorType
+from indexer.client.answers import Answer
+from indexer.client.dispatch import Dispatcher
+from indexer.client.flow import forever, race
 from indexer.config import FlowConfig, RunConfig
-from indexer.dispatch import Dispatcher
 from indexer.documents import Batch, BatchRule, Chunk, UnitRead, batches, count_reasons
 from indexer.durable import make_folder
-from indexer.errors import StoppedError
-from indexer.flow import forever, race
+from indexer.errors import GaveUpError, ModelMismatchError, PoolError, StoppedError
 from indexer.layout import Layout
 from indexer.ledger import Receipt, commit_unit, sha256
 from indexer.plan import Plan, Unit
 from indexer.progress import Stage
-from indexer.unit import Answer, UnitBuffer
+from indexer.unit import UnitBuffer
 from indexer.unit_file import rejects_bytes, unit_bytes
-from indexer.wire import Pool
 
 
 def embed_units(
@@ -36,6 +37,7 @@ def embed_units(
     layout: Layout,
     plan: Plan,
     pools: Mapping[str, Pool],
+    access: Access,
     missing: Sequence[Unit],
     console: Console,
 ) -> dict[int, Receipt]:
@@ -52,8 +54,35 @@ def embed_units(
         if done:
             stage.log(f"going on: {done:,} of {plan.rows:,} rows are committed already")
         work = _Embedding(config.flow, layout, plan, stage)
-        asyncio.run(work.run(pools, missing))
+        try:
+            asyncio.run(work.run(pools, access, missing))
+        except GaveUpError as error:
+            raise PoolError(
+                f"gave up after {error.seconds:g} s without an answer (--retry-seconds): {error.reasons}. "
+                "What is committed is kept: start the worker again and run the same command to go on"
+            ) from error
         return work.receipts
+
+
+def plan_dispatcher(
+    plan: Plan,
+    targets: Sequence[str],
+    access: Access,
+    flow: FlowConfig,
+    on_answer: Callable[[Batch, Answer], None],
+    log: Callable[[str], None],
+) -> Dispatcher[Batch]:
+    """Returns a dispatcher whose answers are vectors of a plan's model, in its type."""
+
+    def check(target: str, fingerprint: str) -> None:
+        if fingerprint != plan.model.fingerprint:
+            raise ModelMismatchError(
+                f"worker {target} serves model {fingerprint[:12]}, the index holds {plan.model.label()}: "
+                "start the right worker, or build a new index"
+            )
+
+    options = Options(vector_type=VectorType(plan.config.vector_type.value))
+    return Dispatcher(targets, access, check, plan.model.dim, options, flow, on_answer, log)
 
 
 def batch_rule(flow: FlowConfig, pools: Mapping[str, Pool]) -> BatchRule:
@@ -85,15 +114,8 @@ class _Embedding:
         self._complete: asyncio.Queue[UnitBuffer] = asyncio.Queue()
         self._room = asyncio.Semaphore(flow.open_units)
 
-    async def run(self, pools: Mapping[str, Pool], missing: Sequence[Unit]) -> None:
-        dispatcher = Dispatcher(
-            targets=list(pools),
-            model=self._plan.model,
-            vector_type=self._plan.config.vector_type,
-            flow=self._flow,
-            on_answer=self._take,
-            log=self._stage.log,
-        )
+    async def run(self, pools: Mapping[str, Pool], access: Access, missing: Sequence[Unit]) -> None:
+        dispatcher = plan_dispatcher(self._plan, list(pools), access, self._flow, self._take, self._stage.log)
         source = read_batches(self._plan, missing, batch_rule(self._flow, pools))
         # Leaving the block waits for both threads: a commit that began is finished.
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
@@ -108,7 +130,7 @@ class _Embedding:
                 reader.submit(source.close)  # type: ignore[attr-defined]  # it is a generator
 
     async def _feed(
-        self, dispatcher: Dispatcher, source: Iterator[Batch | UnitRead], reader: Executor
+        self, dispatcher: Dispatcher[Batch], source: Iterator[Batch | UnitRead], reader: Executor
     ) -> None:
         loop = asyncio.get_running_loop()
         while (item := await loop.run_in_executor(reader, next, source, None)) is not None:

@@ -26,11 +26,21 @@ class StorageError(StoreError):
 
 
 class PoolError(IndexerError):
-    """A pool cannot be reached, answers wrongly or refuses for good."""
+    """A pool cannot be reached, answers wrongly or refuses for good.
+
+    Attributes:
+        code: Name of the gRPC status, for example "INVALID_ARGUMENT"; "" where there was none.
+        request_id: The call's `x-request-id`, to look for in the pool's log; "" where there was no call.
+    """
+
+    def __init__(self, message: str, code: str = "", request_id: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.request_id = request_id
 
 
 class ModelMismatchError(PoolError):
-    """A pool serves another model than the one that made the index."""
+    """A pool serves another model than the one that made the index, or than the other pools."""
 
 
 class AwayError(PoolError):
@@ -40,9 +50,25 @@ class AwayError(PoolError):
         retry_after: Seconds that the pool asked to wait; 0 when it did not say.
     """
 
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, retry_after: float = 0.0, code: str = "UNAVAILABLE", request_id: str = ""
+    ) -> None:
+        super().__init__(message, code, request_id)
         self.retry_after = retry_after
+
+
+class GaveUpError(PoolError):
+    """Every pool was away for too long.
+
+    Attributes:
+        seconds: How long that was.
+        reasons: What each of them said at last.
+    """
+
+    def __init__(self, seconds: float, reasons: str) -> None:
+        super().__init__(f"gave up after {seconds:g} s without an answer: {reasons}", "UNAVAILABLE")
+        self.seconds = seconds
+        self.reasons = reasons
 
 
 class BuildError(IndexerError):

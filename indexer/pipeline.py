@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from indexer import generations, index_rule, inputs
-from indexer.client import describe
+from indexer.client import Access, Pool, describe
 from indexer.config import RunConfig
 from indexer.durable import exclusive
 from indexer.embedding import embed_units
@@ -18,7 +18,6 @@ from indexer.layout import Layout
 from indexer.ledger import Receipt, check_same, claim_folder, committed, freeze_plan, load_plan
 from indexer.plan import Plan, make_plan
 from indexer.progress import Stage, say
-from indexer.wire import Pool
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Summary:
     seconds: dict[str, float]
 
 
-def run_index(config: RunConfig, targets: Sequence[str], console: Console) -> Summary:
+def run_index(config: RunConfig, targets: Sequence[str], access: Access, console: Console) -> Summary:
     """Makes or completes an index with the pools at `targets`.
 
     Raises:
@@ -54,7 +53,7 @@ def run_index(config: RunConfig, targets: Sequence[str], console: Console) -> Su
         with _timed(seconds, "plan"):
             files = inputs.describe(paths, config.plan)
             wait_seconds = min(config.flow.connect_seconds, config.flow.retry_seconds)
-            pools = reach(targets, wait_seconds, console)
+            pools = reach(targets, access, wait_seconds, console)
             plan = make_plan(files, config.plan, next(iter(pools.values())).model)
             _freeze(layout, plan)
             receipts = committed(layout, plan)
@@ -62,7 +61,7 @@ def run_index(config: RunConfig, targets: Sequence[str], console: Console) -> Su
         before = sum(receipt.vectors for receipt in receipts.values())
         if missing:
             with _timed(seconds, "embed"):
-                receipts.update(embed_units(config, layout, plan, pools, missing, console))
+                receipts.update(embed_units(config, layout, plan, pools, access, missing, console))
         ordered = tuple(receipts[unit.number] for unit in plan.units)
         with _timed(seconds, "index"):
             generation = _generation(layout, plan, ordered, config.index_key, console)
@@ -77,7 +76,7 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.monotonic() - start
 
 
-def reach(targets: Sequence[str], wait_seconds: float, console: Console) -> dict[str, Pool]:
+def reach(targets: Sequence[str], access: Access, wait_seconds: float, console: Console) -> dict[str, Pool]:
     """Returns the pools that answer, by address; all serve one model.
 
     Raises:
@@ -88,7 +87,7 @@ def reach(targets: Sequence[str], wait_seconds: float, console: Console) -> dict
     errors = []
     for target in targets:
         try:
-            pools[target] = describe(target, wait_seconds)
+            pools[target] = describe(target, access, wait_seconds)
         except PoolError as error:
             errors.append(error)
     if not pools:

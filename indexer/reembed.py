@@ -5,17 +5,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from indexer.client import Access, Pool
+from indexer.client.answers import Answer
+from indexer.client.flow import race
 from indexer.config import FlowConfig, VectorType
-from indexer.dispatch import Dispatcher
 from indexer.documents import Batch
-from indexer.embedding import batch_rule, read_batches
+from indexer.embedding import batch_rule, plan_dispatcher, read_batches
 from indexer.errors import ModelMismatchError, StoreError
-from indexer.flow import race
 from indexer.plan import Plan, Unit
-from indexer.unit import Answer
 from indexer.unit_file import read_unit
 from indexer.verify import Standing
-from indexer.wire import Pool
 
 _SEED = 7  # of the sample; arbitrary
 
@@ -23,7 +22,7 @@ _SEED = 7  # of the sample; arbitrary
 LEAST_COSINE = {VectorType.FLOAT32: 0.9999, VectorType.FLOAT16: 0.999}
 
 
-def check_sample(index: Standing, pools: Mapping[str, Pool], size: int) -> str:
+def check_sample(index: Standing, pools: Mapping[str, Pool], access: Access, size: int) -> str:
     """Compares `size` stored vectors with fresh ones; returns what was compared.
 
     Raises:
@@ -38,7 +37,7 @@ def check_sample(index: Standing, pools: Mapping[str, Pool], size: int) -> str:
         )
     flow = FlowConfig()
     batches = [item for item in _sampled(index, size, pools, flow) if isinstance(item, Batch)]
-    answers = asyncio.run(_embed(index.plan, pools, batches, flow))
+    answers = asyncio.run(_embed(index.plan, list(pools), access, batches, flow))
     cosines = [_cosine(index, batch, answers[batch.number]) for batch in batches]
     least = LEAST_COSINE[index.plan.config.vector_type]
     for batch, cosine in zip(batches, cosines, strict=True):
@@ -71,7 +70,7 @@ def _sampled(index: Standing, size: int, pools: Mapping[str, Pool], flow: FlowCo
 
 
 async def _embed(
-    plan: Plan, pools: Mapping[str, Pool], batches: Sequence[Batch], flow: FlowConfig
+    plan: Plan, targets: Sequence[str], access: Access, batches: Sequence[Batch], flow: FlowConfig
 ) -> dict[int, Answer]:
     answers: dict[int, Answer] = {}
     done = asyncio.Event()
@@ -81,7 +80,7 @@ async def _embed(
         if len(answers) == len(batches):
             done.set()
 
-    dispatcher = Dispatcher(list(pools), plan.model, plan.config.vector_type, flow, take, lambda _: None)
+    dispatcher = plan_dispatcher(plan, targets, access, flow, take, lambda _: None)
 
     async def feed() -> None:
         for batch in batches:

@@ -3,15 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer import faiss_index, generations
-from indexer.client import QueryClient, describe
-from indexer.errors import ConfigError, ModelMismatchError, StoreError
+from indexer.client import Access, Client, unreachable
+from indexer.errors import AwayError, ConfigError, ModelMismatchError, StoreError
 from indexer.layout import Layout
 from indexer.ledger import load_plan
 from indexer.unit_file import read_unit
@@ -30,31 +29,44 @@ class Hit:
 
 
 class Searcher:
-    """An index and the pool that embeds queries for it; a context manager.
+    """An index and the pools that embed queries for it; a context manager.
 
     Args:
         index: Folder of the index.
-        target: Address of a pool that serves the index's model.
-        wait_seconds: How long a pool that is away or overloaded is waited for.
+        targets: Addresses of pools that serve the index's model; whichever is there is asked.
+        access: What opens them; None for nothing.
+        wait_seconds: How long pools that are away or overloaded are waited for.
 
     Raises:
         StoreError: The folder is no complete index.
-        PoolError: The pool cannot be reached.
-        ModelMismatchError: The pool serves another model.
+        PoolError: No pool can be reached.
+        ModelMismatchError: A pool serves another model.
     """
 
-    def __init__(self, index: Path, target: str, wait_seconds: float = _WAIT_SECONDS) -> None:
+    def __init__(
+        self,
+        index: Path,
+        targets: str | Sequence[str],
+        access: Access | None = None,
+        wait_seconds: float = _WAIT_SECONDS,
+    ) -> None:
         self._layout = Layout(index)
         self._plan = load_plan(self._layout)
+        self._wait_seconds = wait_seconds
         generation = generations.current(self._layout)
         if generation is None:
             raise StoreError(f"{index} is not complete: run its 'python -m indexer run' command again")
-        pool = describe(target, wait_seconds)
-        self._check_model(target, pool.model.fingerprint, pool.model.label())
+        access = access or Access()
+        self._client = Client(
+            targets, tls=access.tls, token=access.token, plaintext_token=access.plaintext_token
+        )
+        try:
+            self._check_pools()
+        except BaseException:
+            self._client.close()
+            raise
         self._index = faiss_index.read_index(self._layout.index(generation.name))
         self._index.configure(generation.meta.search)
-        self._texts_per_call = pool.max_query_texts
-        self._client = QueryClient(target, wait_seconds)
         self._ids_of_unit = lru_cache(_CACHED_UNITS)(self._read_ids)
 
     def __enter__(self) -> "Searcher":
@@ -79,16 +91,12 @@ class Searcher:
         for position, text in enumerate(texts):
             if not text.strip():
                 raise ConfigError(f"query {position + 1} is empty; give it words")
-        found: list[list[Hit]] = []
-        rest = iter(texts)
-        while some := list(islice(rest, self._texts_per_call)):
-            found.extend(self._search_some(some, k))
-        return found
+        return list(self._search_some(texts, k)) if texts else []
 
     def _search_some(self, texts: Sequence[str], k: int) -> Iterator[list[Hit]]:
-        vectors, fingerprint = self._client.embed(texts)
-        self._check_model(self._client.target, fingerprint, fingerprint[:12])
-        scores, ids = self._index.search(vectors, min(k, max(1, self._index.count)))
+        found = self._client.embed_query(texts, timeout=self._wait_seconds)
+        self._check_model(found.target, found.fingerprint, found.fingerprint[:12])
+        scores, ids = self._index.search(found.vectors, min(k, max(1, self._index.count)))
         for of_query, row_ids in zip(scores, ids, strict=True):
             pairs = [
                 (float(score), int(row)) for score, row in zip(of_query, row_ids, strict=True) if row >= 0
@@ -107,6 +115,19 @@ class Searcher:
     def _read_ids(self, number: int) -> tuple[NDArray[np.int64], list[str]]:
         stored = read_unit(self._layout.unit(number), doc_ids=True)
         return stored.rows, stored.doc_ids
+
+    @property
+    def unreached(self) -> list[str]:
+        """Why pools take no part, a line for each that does not."""
+        return [str(unreachable(one.address, one.error)) for one in self._client.targets if one.error]
+
+    def _check_pools(self) -> None:
+        try:
+            pool = self._client.model(timeout=self._wait_seconds)
+        except AwayError as error:
+            addresses = ",".join(target.address for target in self._client.targets)
+            raise unreachable(addresses, str(error)) from error
+        self._check_model(self._client.targets[0].address, pool.fingerprint, pool.model.label())
 
     def _check_model(self, target: str, fingerprint: str, label: str) -> None:
         if fingerprint != self._plan.model.fingerprint:

@@ -5,34 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.client.answers import Answer
 from indexer.config import VectorType
 from indexer.documents import Batch, Reason, Reject
 from indexer.plan import Unit
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a pool answered for one batch.
-
-    Attributes:
-        number: The batch's number.
-        fingerprint: Model that made the vectors.
-        good: Positions in the batch that have a vector, int64 `[good]`, rising.
-        vectors: float32 or float16 `[good, dim]`.
-        token_counts: int32 `[good]`.
-        truncated: bool `[good]`.
-        failures: Position and reason of each text without a vector.
-        postponed: Why the pool did not get to some text for now; "" if it answered for good.
-    """
-
-    number: int
-    fingerprint: str
-    good: NDArray[np.int64]
-    vectors: NDArray[np.floating]
-    token_counts: NDArray[np.int32]
-    truncated: NDArray[np.bool_]
-    failures: tuple[tuple[int, str], ...] = ()
-    postponed: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +75,8 @@ class UnitBuffer:
         else:
             for row, doc_id in zip(batch.rows, batch.doc_ids, strict=True):
                 self._doc_ids[row - self.unit.start] = doc_id
-        failures = [*answer.failures, *((int(at), str(Reason.NOT_FINITE)) for at in answer.good[~finite])]
+        failures = [(failure.position, str(failure)) for failure in answer.failures]
+        failures += [(int(at), str(Reason.NOT_FINITE)) for at in answer.good[~finite]]
         self._rejects.extend(Reject(batch.rows[at], batch.doc_ids[at], reason) for at, reason in failures)
         self._unanswered -= 1
 

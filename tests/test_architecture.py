@@ -66,8 +66,8 @@ OWNERS = {
         "worker/server.py",
         "worker/wire.py",
         "worker/info.py",
-        "indexer/client.py",
-        "indexer/wire.py",
+        "indexer/client/channel.py",
+        "indexer/client/wire.py",
     },
 }
 

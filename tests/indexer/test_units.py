@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer import ledger
+from indexer.client.answers import Answer, Failure
+from indexer.client.status import Status
 from indexer.config import PlanConfig, VectorType
 from indexer.documents import Batch, Reject
 from indexer.embedding import write_unit
 from indexer.errors import PlanError, StoreError
 from indexer.layout import Layout
 from indexer.plan import InputFile, Model, Plan, Unit, make_plan
-from indexer.unit import Answer, UnitBuffer
+from indexer.unit import UnitBuffer
 from indexer.unit_file import read_rejects, read_unit
 
 MODEL = Model(fingerprint="f" * 64, name="four", dim=4, normalized=False)
@@ -40,7 +42,8 @@ def _answer(batch: Batch, vectors: Any, failed: dict[int, str]) -> Answer:
         vectors=vectors[[batch.rows[at] for at in good]] if good.size else np.empty((0, 0), np.float32),
         token_counts=np.array([batch.rows[at] for at in good], dtype=np.int32),
         truncated=np.array([batch.rows[at] % 2 == 0 for at in good], dtype=np.bool_),
-        failures=tuple(failed.items()),
+        windows=np.ones(good.size, dtype=np.int32),
+        failures=tuple(Failure(at, Status.INTERNAL, words) for at, words in failed.items()),
     )
 
 
@@ -64,7 +67,7 @@ def test_a_unit_holds_each_row_whatever_the_order_of_answers(data: st.DataObject
     buffer.finish_reading([Reject(row, None, "null id") for row in rows if row not in kept])
     for batch in data.draw(st.permutations(batches)):
         assert not buffer.complete
-        failed = {at: "INTERNAL: no" for at, row in enumerate(batch.rows) if row in refused}
+        failed = {at: "no" for at, row in enumerate(batch.rows) if row in refused}
         buffer.add(batch, _answer(batch, values, failed))
     assert buffer.complete
     table = buffer.table()
@@ -84,9 +87,7 @@ def _filled(plan: Plan, unit: Unit, bad: set[int]) -> UnitBuffer:
     buffer = UnitBuffer(unit, 4, plan.config.vector_type)
     batch = Batch(0, unit, rows, [f"d{row}" for row in rows], [b"t"] * len(rows), len(rows))
     buffer.expect()
-    buffer.add(
-        batch, _answer(batch, values, {at: "INTERNAL: no" for at, row in enumerate(rows) if row in bad})
-    )
+    buffer.add(batch, _answer(batch, values, {at: "no" for at, row in enumerate(rows) if row in bad}))
     buffer.finish_reading([])
     return buffer
 

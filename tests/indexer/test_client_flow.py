@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.client.flow import ByteBudget, Outage, forever, race
 from indexer.errors import PoolError
-from indexer.flow import ByteBudget, Outage, forever, race
 
 # No subnormals: a session of onnxruntime that ran in this process before has switched them off.
 steps_taken = st.tuples(st.floats(0, 3, allow_subnormal=False), st.floats(0, 0.999, allow_subnormal=False))

@@ -14,16 +14,18 @@ from grpc_status import rpc_status
 
 from embedpool.v1 import embedding_service_pb2 as pb
 from embedpool.v1 import embedding_service_pb2_grpc as pb_grpc
-from indexer.config import FlowConfig, VectorType
-from indexer.dispatch import Dispatcher
+from indexer.client import Access
+from indexer.client.answers import Answer
+from indexer.client.flow import race
+from indexer.config import FlowConfig, PlanConfig
 from indexer.documents import Batch
+from indexer.embedding import plan_dispatcher
 from indexer.errors import ModelMismatchError, PoolError
-from indexer.flow import race
-from indexer.plan import Model, Unit
-from indexer.unit import Answer
+from indexer.plan import Model, Plan, Unit
 
 MODEL = Model("f" * 64, "two", 2, normalized=False)
 UNIT = Unit(0, 0, 0, 1000, 0)
+PLAN = Plan((), PlanConfig(), MODEL, (UNIT,))
 FLOW = FlowConfig(retry_seconds=3.0, answer_seconds=0.3)
 
 Answering = Callable[[int, Any], AsyncIterator[Any]]  # number of the stream from 0, its requests
@@ -89,7 +91,7 @@ def _run(
             if len(answers) == count:
                 done.set()
 
-        dispatcher = Dispatcher([f"127.0.0.1:{port}"], MODEL, VectorType.FLOAT32, flow, take, log.append)
+        dispatcher = plan_dispatcher(PLAN, [f"127.0.0.1:{port}"], Access(), flow, take, log.append)
 
         async def feed() -> None:
             for batch in _batches(count):
@@ -194,7 +196,7 @@ def test_a_text_that_is_postponed_is_sent_again_and_at_last_refused() -> None:
     answers, server, _ = _run(postponing, flow=replace(FLOW, retry_seconds=60.0))
     assert server.streams == 5
     assert sorted(answers) == list(range(10))
-    assert answers[2].failures == ((0, "ABORTED: later"),)
+    assert [str(failure) for failure in answers[2].failures] == ["ABORTED: later"]
     assert answers[2].vectors.tolist() == [[1, ord("b")]]
 
 

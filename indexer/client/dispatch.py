@@ -8,27 +8,51 @@ Assumes: one asyncio loop; `on_answer` does not block.
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
-from indexer.client import DocumentStream
-from indexer.config import FlowConfig, VectorType
-from indexer.documents import Batch
-from indexer.errors import AwayError, ModelMismatchError, PoolError
-from indexer.flow import ByteBudget, Outage, forever, race
-from indexer.plan import Model
-from indexer.unit import Answer
+from indexer.client.answers import Answer
+from indexer.client.channel import DocumentStream
+from indexer.client.flow import ByteBudget, Outage, forever, race
+from indexer.client.settings import Access, Options
+from indexer.config import FlowConfig
+from indexer.errors import AwayError, GaveUpError, PoolError
 
 _SPARE_BATCHES = 2  # sent beyond two for each process, to cover the way there and back
 _REFUSAL_SECONDS = 0.5  # after a failure: enough for a pool on another host to say why; arbitrary
 _POSTPONED_TIMES = 5  # a text that a live pool postpones this often counts as refused; arbitrary
 
 
-class Dispatcher:
+class Texts(Protocol):
+    """Texts that travel together."""
+
+    @property
+    def number(self) -> int:
+        """Unique among the batches of a dispatcher, and rising in the order of texts."""
+        ...
+
+    @property
+    def texts(self) -> Sequence[bytes]:
+        """UTF-8 bytes of each."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """What the batch counts in the budgets of bytes in flight."""
+        ...
+
+
+B = TypeVar("B", bound=Texts)
+
+
+class Dispatcher(Generic[B]):
     """Keeps every pool busy with batches from one queue.
 
     Args:
         targets: Addresses of the pools.
-        model: The model that every answer must name.
-        vector_type: Type of the values asked for.
+        access: What opens them.
+        check_model: Raises ModelMismatchError unless the fingerprint that a target serves is right.
+        dim: Values of each vector.
+        options: How to embed.
         flow: Windows and patience.
         on_answer: Called in the loop with each batch and its answer.
         log: Takes a line for people when a pool goes or comes back.
@@ -37,24 +61,28 @@ class Dispatcher:
     def __init__(
         self,
         targets: Sequence[str],
-        model: Model,
-        vector_type: VectorType,
+        access: Access,
+        check_model: Callable[[str, str], None],
+        dim: int,
+        options: Options,
         flow: FlowConfig,
-        on_answer: Callable[[Batch, Answer], None],
+        on_answer: Callable[[B, Answer], None],
         log: Callable[[str], None],
     ) -> None:
-        self.model = model
-        self.vector_type = vector_type
+        self.access = access
+        self.check_model = check_model
+        self.options = options
         self.flow = flow
         self.log = log
-        # Ordered by number: what comes back from a lost pool is next, so the oldest unit finishes first.
-        self.queue: asyncio.PriorityQueue[tuple[int, Batch]] = asyncio.PriorityQueue()
+        # Ordered by number: what comes back from a lost pool is next, so the oldest batch finishes first.
+        self.queue: asyncio.PriorityQueue[tuple[int, B]] = asyncio.PriorityQueue()
         self._targets = targets
+        self._dim = dim
         self._on_answer = on_answer
         self._postponed: dict[int, int] = {}
         self._budget = ByteBudget(flow.bytes_in_flight)
 
-    async def put(self, batch: Batch) -> None:
+    async def put(self, batch: B) -> None:
         """Takes a batch, waiting while too many bytes are in flight."""
         await self._budget.take(batch.bytes)
         self.queue.put_nowait((batch.number, batch))
@@ -63,7 +91,8 @@ class Dispatcher:
         """Works until it is cancelled.
 
         Raises:
-            PoolError: Every pool was away for too long, or one refused for good.
+            GaveUpError: Every pool was away for too long.
+            PoolError: One refused for good.
             ModelMismatchError: A pool serves another model.
         """
         lost: list[AwayError] = []
@@ -73,11 +102,7 @@ class Dispatcher:
         """Works with one pool; when it is given up waits for the others, or raises if it was the last."""
         lost.append(await self._work_until_lost(target))
         if len(lost) == len(self._targets):
-            raise PoolError(
-                f"gave up after {self.flow.retry_seconds:g} s without an answer (--retry-seconds): "
-                f"{'; '.join(map(str, lost))}. What is committed is kept: "
-                "start the worker again and run the same command to go on"
-            )
+            raise GaveUpError(self.flow.retry_seconds, "; ".join(map(str, lost)))
         self.log(f"{target} is given up; the other workers go on")
         await forever()
 
@@ -97,15 +122,7 @@ class Dispatcher:
                     return error
                 await asyncio.sleep(delay)
 
-    def check_model(self, target: str, fingerprint: str) -> None:
-        """Raises ModelMismatchError unless a pool's answers are of the planned model."""
-        if fingerprint != self.model.fingerprint:
-            raise ModelMismatchError(
-                f"worker {target} serves model {fingerprint[:12]}, the index holds {self.model.label()}: "
-                "start the right worker, or build a new index"
-            )
-
-    async def take_answer(self, target: str, batch: Batch, answer: Answer) -> None:
+    async def take_answer(self, target: str, batch: B, answer: Answer) -> None:
         """Hands an answer on.
 
         Raises:
@@ -122,23 +139,23 @@ class Dispatcher:
         answered = answer.good.size + len(answer.failures)
         if answered != len(batch.texts):
             raise PoolError(f"worker {target} answered {answered} texts of a batch of {len(batch.texts)}")
-        if answer.good.size and answer.vectors.shape[1] != self.model.dim:
+        if answer.good.size and answer.vectors.shape[1] != self._dim:
             raise PoolError(
-                f"worker {target} sent vectors of {answer.vectors.shape[1]} values, wanted {self.model.dim}"
+                f"worker {target} sent vectors of {answer.vectors.shape[1]} values, wanted {self._dim}"
             )
         self._on_answer(batch, answer)
         await self._budget.give(batch.bytes)
 
 
-class _Connection:
+class _Connection(Generic[B]):
     """One stream to one pool and what is in flight on it."""
 
-    def __init__(self, dispatcher: Dispatcher, target: str, outage: Outage) -> None:
+    def __init__(self, dispatcher: Dispatcher[B], target: str, outage: Outage) -> None:
         self._dispatcher = dispatcher
         self._target = target
         self._outage = outage
-        self._stream = DocumentStream(target, dispatcher.vector_type)
-        self._in_flight: dict[int, Batch] = {}
+        self._stream = DocumentStream(target, dispatcher.access, dispatcher.options)
+        self._in_flight: dict[int, B] = {}
         self._bytes = 0
         self._answered = False
         self._room = asyncio.Event()
@@ -171,7 +188,7 @@ class _Connection:
             self._in_flight[batch.number] = batch
             self._bytes += batch.bytes
             try:
-                await self._stream.send(batch)
+                await self._stream.send(batch.number, batch.texts)
             except AwayError:
                 # `_receive` learns why and tells it.
                 await forever()

@@ -1,0 +1,163 @@
+"""What a caller may choose: how to reach pools, how to retry, how texts are embedded. No I/O."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from indexer.errors import ConfigError
+
+
+class VectorType(StrEnum):
+    """How the values of a vector travel; they arrive as float32 whichever it is."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+
+
+@dataclass(frozen=True)
+class Chunking:
+    """A text longer than a window is embedded as windows that overlap; its vector is their weighted mean.
+
+    Attributes:
+        window_tokens: Tokens of a window, special ones included; 0 for the most that the model takes.
+        overlap_tokens: Tokens that a window shares with the one before; less than half a window.
+    """
+
+    window_tokens: int = 0
+    overlap_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the fields; raises ConfigError."""
+        if self.window_tokens < 0 or self.overlap_tokens < 0:
+            raise ConfigError(
+                f"chunking has window_tokens {self.window_tokens} and overlap_tokens {self.overlap_tokens}, "
+                "wanted 0 or more"
+            )
+
+
+@dataclass(frozen=True)
+class Options:
+    """How texts are embedded.
+
+    Attributes:
+        vector_type: How values travel.
+        dimensions: Leading values to keep (Matryoshka models), normalized again; 0 for all.
+        prompt_name: Name of one of the model's prompts; None for its default of queries or of documents.
+        reject_long: Whether a text longer than the model takes is refused instead of cut.
+        chunking: How a long text is cut into windows; None for not at all.
+    """
+
+    vector_type: VectorType = VectorType.FLOAT32
+    dimensions: int = 0
+    prompt_name: str | None = None
+    reject_long: bool = False
+    chunking: Chunking | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the fields; raises ConfigError."""
+        if self.dimensions < 0:
+            raise ConfigError(f"dimensions is {self.dimensions}, wanted 0 (all) or more")
+
+
+@dataclass(frozen=True)
+class TlsConfig:
+    """How to know the pools, and to be known by them.
+
+    Attributes:
+        ca: File of PEM certificates that sign the pools'; None for those that gRPC brings.
+        cert: File with this client's own PEM certificate, where the pools ask for one.
+        key: File with the PEM key of `cert`.
+        server_name: Name that the pools' certificate bears, where it is not the host of the address.
+    """
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the fields; raises ConfigError."""
+        if (self.cert is None) != (self.key is None):
+            raise ConfigError("a client certificate needs its key: give both cert and key, or neither")
+
+
+@dataclass(frozen=True)
+class Access:
+    """What opens the pools.
+
+    Attributes:
+        tls: None for connections that are not encrypted.
+        token: Bearer token, or the file that holds it: it is read for each call, so that it may be renewed.
+        plaintext_token: Whether a token may travel unencrypted beyond this machine, as inside a mesh that
+            encrypts by itself.
+    """
+
+    tls: TlsConfig | None = None
+    token: str | Path | None = field(default=None, repr=False)
+    plaintext_token: bool = False
+
+    def check(self, target: str) -> None:
+        """Raises ConfigError when a token would travel to `target` for everyone to read."""
+        if self.token is None or self.tls is not None or self.plaintext_token or is_local(target):
+            return
+        raise ConfigError(
+            f"a token would travel to {target} unencrypted; give a TLS configuration (--tls-ca FILE)"
+        )
+
+    def read_token(self) -> str:
+        """Returns the token as it is now, "" for none; raises ConfigError when its file gives none."""
+        if not isinstance(self.token, Path):
+            return self.token or ""
+        token = read_file(self.token, "token file").decode(errors="replace").strip()
+        if not token or not token.isascii() or not token.isprintable():
+            raise ConfigError(f"token file {self.token} holds no token; it is one line of ASCII")
+        return token
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """Returns the bytes of a file; raises ConfigError that names it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read the {name} {path}: {error.strerror or error}") from error
+
+
+def is_local(target: str) -> bool:
+    """Returns whether what goes to an address stays on this machine."""
+    host = target.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].strip("[]")
+    return (
+        target.startswith(("unix:", "unix-abstract:")) or host in {"localhost", "::1"} or host[:4] == "127."
+    )
+
+
+@dataclass(frozen=True)
+class RetryConfig:
+    """How long and how often a call is tried; all seconds.
+
+    Attributes:
+        first_delay: Upper bound of the wait after the first failure; it doubles with each further one.
+        last_delay: It does not grow beyond this.
+        attempt: After so long an attempt is given up and another pool asked, however much time is left.
+        budget_ratio: Retries that each call earns for all: in an outage a client sends little more than
+            it would without one.
+        budget_per_second: Retries earned by time alone, so that a client with few calls can retry too.
+        budget_reserve: Retries saved at most, and there at the start.
+    """
+
+    first_delay: float = 0.1
+    last_delay: float = 5.0
+    attempt: float = 20.0
+    budget_ratio: float = 0.2
+    budget_per_second: float = 1.0
+    budget_reserve: float = 20.0
+
+    def __post_init__(self) -> None:
+        """Checks the fields; raises ConfigError."""
+        if not 0 < self.first_delay <= self.last_delay or self.attempt <= 0:
+            raise ConfigError(
+                f"retry delays are {self.first_delay} to {self.last_delay} s and an attempt takes "
+                f"{self.attempt} s, wanted rising delays and all above 0"
+            )
+        if min(self.budget_ratio, self.budget_per_second, self.budget_reserve) < 0:
+            raise ConfigError("a retry budget is negative, wanted 0 or more")
