@@ -83,6 +83,35 @@ class FlowConfig:
 
 
 @dataclass(frozen=True)
+class Wishes:
+    """What is asked of the FAISS index and its searches; None: nothing.
+
+    Attributes:
+        memory_bytes: Bytes of memory that the index may take while it is searched.
+        target_recall: Share of the true ten nearest that searches should find, above 0 and up to 1.
+        max_query_ms: Milliseconds on one core within which 99 of 100 searches should end.
+    """
+
+    memory_bytes: int | None = None
+    target_recall: float | None = None
+    max_query_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the fields; raises ConfigError."""
+        if self.memory_bytes is not None:
+            _at_least("max index memory usage", self.memory_bytes, 1)
+        if self.target_recall is not None and not 0 < self.target_recall <= 1:
+            raise ConfigError(f"target recall is {self.target_recall}, wanted above 0 and up to 1")
+        if self.max_query_ms is not None and not self.max_query_ms > 0:
+            raise ConfigError(f"max query ms is {self.max_query_ms}, wanted above 0")
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the search setting is to be chosen by measurement."""
+        return self.target_recall is not None or self.max_query_ms is not None
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that `run` does, apart from where the pools are.
 
@@ -90,6 +119,7 @@ class RunConfig:
         inputs: Paths or globs of Parquet files.
         output: Folder of the index.
         index_key: A FAISS factory string, or `auto`.
+        wishes: What is asked of the FAISS index.
         plan: What the index holds.
         flow: How documents flow.
     """
@@ -97,6 +127,7 @@ class RunConfig:
     inputs: tuple[str, ...]
     output: Path
     index_key: str = AUTO
+    wishes: Wishes = field(default_factory=Wishes)
     plan: PlanConfig = field(default_factory=PlanConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
 

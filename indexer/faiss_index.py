@@ -1,12 +1,16 @@
 """FAISS indexes: built from vectors, written, read, searched. The only file that imports faiss.
 
 Similarity is the inner product, which is the cosine for vectors of unit length. Ids are the caller's int64.
-Guarantees: the same vectors, key and thread count give the same bytes.
+Guarantees: the same vectors, key and thread count give the same bytes: training draws with fixed seeds,
+lists are filled in the order of vectors, and graphs, which depend on who comes first, are built by one
+thread. A key that trains an HNSW graph of centroids (`IVF…_HNSW…`) is built with all threads as other lists
+are, and is not promised.
 """
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,12 +19,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import index_rule
+from indexer import ground_truth, index_rule
 from indexer.errors import BuildError, StoreError
+from indexer.ground_truth import Read
 
 _WRITE_BYTES = 1 << 20  # of one call of the writer; arbitrary
-
-Pieces = Iterable[tuple[NDArray[np.int64], NDArray[np.floating]]]  # ids [n], vectors [n, dim]
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,19 @@ class VectorIndex:
         return Written(size, digest.hexdigest())
 
 
-def read_index(path: Path) -> VectorIndex:
-    """Reads an index whole into memory; raises StoreError when it is damaged or gone."""
+def read_index(path: Path, *, mapped: bool = False) -> VectorIndex:
+    """Reads an index; raises StoreError when it is damaged or gone.
+
+    Args:
+        path: Its file.
+        mapped: Leave the vectors in the file and let the kernel fetch the pages that searches touch: it
+            opens at once, takes little memory of its own, and shares it with other processes. Searches find
+            the same.
+    """
     try:
         with path.open("rb"):  # FAISS's own message for a missing file is long
             faiss.omp_set_num_threads(usable_cpus())
-            return VectorIndex(faiss.read_index(str(path)))
+            return VectorIndex(faiss.read_index(str(path), _mapping() if mapped else 0))
     except (OSError, RuntimeError) as error:
         raise StoreError(
             f"cannot read FAISS index {path} ({_reason(error)}); "
@@ -133,9 +143,24 @@ def read_index(path: Path) -> VectorIndex:
         ) from error
 
 
-def build(
-    key: str, dim: int, count: int, read: Callable[[], Pieces], advance: Callable[[int], None]
-) -> VectorIndex:
+def _mapping() -> int:
+    """Returns FAISS's flag for mapped files: of any index where it can, else of inverted lists."""
+    newer = getattr(faiss, "IO_FLAG_MMAP_IFC", None)
+    return int(faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if newer is None else newer)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Searches of this thread use one core within the block."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def build(key: str, dim: int, count: int, read: Read, advance: Callable[[int], None]) -> VectorIndex:
     """Builds an index.
 
     Args:
@@ -155,7 +180,8 @@ def build(
         # A graph that several threads build depends on who came first.
         faiss.omp_set_num_threads(1 if index.graph else usable_cpus())
         if not made.is_trained:
-            made.train(_sample(read(), dim, count, index_rule.sample_size(index.lists, count)))
+            size = index_rule.sample_size(index.lists, count)
+            made.train(ground_truth.sample(read(), count, size, index_rule.SEED)[1])
         for ids, vectors in read():
             made.add_with_ids(np.ascontiguousarray(vectors, dtype=np.float32), ids)
             advance(len(ids))
@@ -181,7 +207,7 @@ def _with_ids(index: Any) -> Any:
     """Returns an index that keeps the caller's ids: inverted lists do, others are wrapped."""
     if isinstance(index, faiss.IndexIDMap) or faiss.try_extract_index_ivf(index) is not None:
         return index
-    return faiss.IndexIDMap2(index)
+    return faiss.IndexIDMap(index)
 
 
 def _inner(index: Any) -> Any:
@@ -189,19 +215,6 @@ def _inner(index: Any) -> Any:
     while isinstance(index, faiss.IndexIDMap | faiss.IndexPreTransform):
         index = faiss.downcast_index(index.index)
     return index
-
-
-def _sample(pieces: Pieces, dim: int, count: int, size: int) -> NDArray[np.float32]:
-    """Returns `size` of the vectors, drawn evenly over all: the first ones of sorted data would mislead."""
-    drawn = np.random.default_rng(index_rule.SEED).choice(count, size, replace=False, shuffle=False)
-    drawn.sort()
-    sample = np.empty((size, dim), dtype=np.float32)
-    filled = passed = 0
-    for _, vectors in pieces:
-        stop = int(np.searchsorted(drawn, passed + len(vectors)))
-        sample[filled:stop] = vectors[drawn[filled:stop] - passed]
-        filled, passed = stop, passed + len(vectors)
-    return sample
 
 
 def _reason(error: BaseException) -> str:

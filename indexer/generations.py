@@ -2,19 +2,21 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import faiss_index, index_rule
+from indexer import faiss_index, index_rule, tuning
+from indexer.config import Wishes
 from indexer.durable import durable_stream, make_folder, write_durable
 from indexer.errors import StoreError
 from indexer.faiss_index import VectorIndex, Written
 from indexer.layout import Layout
 from indexer.ledger import Receipt, source_digest
 from indexer.plan import Plan
+from indexer.tuning import Evaluation, Tuning
 from indexer.unit_file import read_unit
 
 SCHEMA_VERSION = 1
@@ -32,7 +34,8 @@ class Meta:
         source: Names the units that it was built from.
         sha256: Of the index file, hex.
         bytes: Size of it.
-        search: Default search parameters by FAISS's names.
+        search: Search parameters by FAISS's names, that searches use.
+        tuning: How they were chosen by measurement; None for the defaults of `index_rule`.
         schema_version: Version of this layout.
     """
 
@@ -44,7 +47,13 @@ class Meta:
     sha256: str
     bytes: int
     search: Mapping[str, int]
+    tuning: Tuning | None = None
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        """Takes `tuning` as JSON gives it, too."""
+        if isinstance(self.tuning, dict):
+            object.__setattr__(self, "tuning", Tuning(**self.tuning))
 
     def to_json(self) -> str:
         """Returns the text of `meta.json`."""
@@ -76,11 +85,17 @@ def current(layout: Layout) -> Generation | None:
         ) from error
 
 
-def is_fresh(generation: Generation | None, receipts: Sequence[Receipt], asked_key: str) -> bool:
+def is_fresh(
+    generation: Generation | None,
+    receipts: Sequence[Receipt],
+    asked_key: str,
+    wishes: Wishes = index_rule.NO_WISHES,
+) -> bool:
     """Returns whether a generation holds just these units under the key that is asked for."""
     if generation is None or generation.meta.source != source_digest(receipts):
         return False
-    return generation.meta.key == index_rule.choose_key(asked_key, generation.meta.count).key
+    meta = generation.meta
+    return meta.key == index_rule.choose_key(asked_key, meta.count, meta.dim, wishes).key
 
 
 def build(
@@ -106,7 +121,7 @@ def build(
     before = current(layout)
     name = f"{int(before.name) + 1 if before else 1:06d}"
     count = sum(receipt.vectors for receipt in receipts)
-    index = faiss_index.build(key, plan.model.dim, count, lambda: _pieces(layout, receipts), advance)
+    index = faiss_index.build(key, plan.model.dim, count, lambda: vector_pieces(layout, receipts), advance)
     search = index_rule.search_defaults(index.lists, index.graph)
     written = _write(layout.index(name), index, count)
     meta = Meta(
@@ -136,9 +151,28 @@ def _write(path: Path, index: VectorIndex, count: int) -> Written:
         return index.write(stream)
 
 
-def _pieces(
+def save_setting(
+    layout: Layout, generation: Generation, evaluation: Evaluation, wishes: Wishes
+) -> Generation:
+    """Chooses a search setting and stores it durably in `meta.json`; searches that start later use it.
+
+    The caller holds the lock of the index. Returns the generation as it is now: `meta.tuning.unmet` says
+    what is wished and cannot be met.
+    """
+    pick, chosen = tuning.tune(evaluation, wishes)
+    meta = replace(generation.meta, search=pick.point.setting, tuning=chosen)
+    write_durable(layout.meta(generation.name), meta.to_json().encode())
+    return Generation(generation.name, meta)
+
+
+def vector_pieces(
     layout: Layout, receipts: Sequence[Receipt]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
+    """Yields ids int64 `[n]` and vectors `[n, dim]` of each unit, in order.
+
+    Raises:
+        StoreError: A unit is damaged.
+    """
     for receipt in receipts:
         if receipt.vectors:
             unit = receipt.unit

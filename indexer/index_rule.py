@@ -1,21 +1,46 @@
-"""Which FAISS index suits how many vectors, and how to train and search it. Pure."""
+"""Which FAISS index suits how many vectors, and how to train and search it. Pure.
+
+Memory is counted by formula and is a hard limit. How many of the true neighbours a kind can find, and in
+what time, is only estimated here, from what was measured on real vectors, to choose a kind; what holds is
+what `tuning` measures on the index that was built.
+"""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from indexer.config import AUTO
-from indexer.errors import BuildError
+from indexer.config import AUTO, Wishes
+from indexer.errors import BuildError, ConfigError
+from indexer.memory_rule import Kind, Shape, as_size
 
-FLAT = "IDMap2,Flat"  # exact; the ids of rows have gaps where rows were rejected, so they are stored
 FLAT_LIMIT = 10_000  # vectors up to which exact search is quick anyway (some ms on one core)
 POINTS_PER_CENTROID = 100  # usual size of a training sample
 LEAST_POINTS_PER_CENTROID = 39  # fewer make poor centroids, and FAISS warns
+LEAST_OF_CODEBOOKS = LEAST_POINTS_PER_CENTROID * 256  # vectors that a product quantizer learns from
 SEED = 20_000  # of the training sample; arbitrary
 # Lists searched by default, per root of all lists: the share falls as indexes grow. Measured with 300 claims
 # of SciFact against 14,979 questions of MedQuAD (384 lists): recall@10 is .76 with 16 lists, .90 with 50,
-# .95 with 100, at 0.1, 0.3 and 0.4 ms a query.
+# .95 with 100, at 0.1, 0.3 and 0.4 ms a query. So twice the lists halve what is missed.
 _PROBES_PER_ROOT = 5
+_MISSED_BY_DEFAULT = 0.05
+NO_WISHES = Wishes()
 _EF_SEARCH = 64  # of HNSW: candidates kept; FAISS's own default of 16 loses recall beyond ten hits
+# Share of the true ten neighbours that a kind finds when it looks everywhere: its codes are what limits it.
+# Measured as above, all lists searched; `tuning` measures it for the index at hand.
+_CEILING = {
+    Kind.FLAT: 1.0,
+    Kind.HNSW: 0.995,
+    Kind.IVF_FLAT: 1.0,
+    Kind.IVF_SQ8: 0.99,
+    Kind.IVF_SQ4: 0.91,
+    Kind.IVF_PQ: 0.77,  # a quarter of a byte for each value; fewer bytes find less
+}
+# Codes of IVF-PQ in values for each byte, longest code first. Half a byte a value is IVF-SQ4: it found as
+# much as PQ of that size (.91) and learns nothing. OPQ trains ten times as long; give it as a key of its own.
+_VALUES_PER_BYTE = (4, 8, 16)
+_SCAN_BYTES_PER_MS = 8e6  # read from memory in order by one core: 8 GB/s, a cautious server
+_JUMP_BYTES_PER_MS = 4e6  # read in no order, as graphs do; half of that, arbitrary
+_VISITS_PER_EF = 20  # vectors that a graph compares for each candidate that it keeps; as measured at 50,000
 
 
 @dataclass(frozen=True)
@@ -26,22 +51,115 @@ class KeyChoice:
     reason: str
 
 
-def choose_key(asked: str, count: int) -> KeyChoice:
-    """Returns the factory string for `count` vectors.
+def choose_key(asked: str, count: int, dim: int = 384, wishes: Wishes = NO_WISHES) -> KeyChoice:
+    """Returns the factory string for `count` vectors of `dim` values.
 
-    `auto` is exact up to `FLAT_LIMIT`; above, inverted lists: about 4√N of them, but no more than there are
-    `LEAST_POINTS_PER_CENTROID` vectors for.
+    Any key but `auto` is taken as it is. `auto` without wishes is exact up to `FLAT_LIMIT` and IVF-Flat
+    above. Of the kinds that fit into the memory it takes the largest one that is expected to meet the other
+    wishes; if none is, the one that is expected to find most.
+
+    Raises:
+        ConfigError: No kind fits into the memory; the message names the least memory and a kind for it.
     """
     if asked != AUTO:
         return KeyChoice(asked, f"index {asked} for {count:,} vectors, as asked")
-    if count <= FLAT_LIMIT:
-        return KeyChoice(FLAT, f"index {FLAT} for {count:,} vectors: exact search, up to {FLAT_LIMIT:,}")
-    lists = min(round(4 * math.sqrt(count)), count // LEAST_POINTS_PER_CENTROID)
-    return KeyChoice(
-        f"IVF{lists},Flat",
-        f"index IVF{lists},Flat for {count:,} vectors: 4√N lists, {probes(lists)} of them searched "
-        f"(exact search up to {FLAT_LIMIT:,} vectors, or with --index-key Flat)",
+    shapes = list(candidates(count, dim, wishes))
+    allowed = math.inf if wishes.memory_bytes is None else wishes.memory_bytes
+    fitting = [shape for shape in shapes if shape.bytes(count, dim) <= allowed]
+    if not fitting:
+        least = min(shapes, key=lambda shape: shape.bytes(count, dim))
+        need = least.bytes(count, dim)
+        raise ConfigError(
+            f"{count:,} vectors of {dim} values do not fit into {as_size(allowed)}: the least is "
+            f"{as_size(need)} ({least.key}); give --max-index-memory-usage {need} or more"
+        )
+    chosen = _best(fitting, count, dim, wishes)
+    return KeyChoice(chosen.key, _reason(chosen, shapes, count, dim, wishes))
+
+
+def candidates(count: int, dim: int, wishes: Wishes) -> Iterator[Shape]:
+    """Yields the kinds that make sense for so many vectors; memory is not looked at.
+
+    Exact search where it is quick, or not slower than lists that must nearly all be searched. A graph only
+    where time is limited too much for lists: it takes the most memory, and is built by one thread.
+    """
+    lists = list_count(count)
+    flat, inverted = Shape(Kind.FLAT), Shape(Kind.IVF_FLAT, lists)
+    shapes = [inverted, Shape(Kind.IVF_SQ8, lists), Shape(Kind.IVF_SQ4, lists)]
+    if count >= LEAST_OF_CODEBOOKS:
+        sizes = [_divisor(dim, dim // values) for values in _VALUES_PER_BYTE]
+        shapes += [Shape(Kind.IVF_PQ, lists, size) for size in dict.fromkeys(sizes)]
+    listed_ms = query_ms(inverted, count, dim, wishes)
+    if count <= FLAT_LIMIT or query_ms(flat, count, dim, wishes) <= listed_ms:
+        yield flat
+        # What is neither exact nor smaller has no point: codes of few vectors take more than they save.
+        yield from (shape for shape in shapes if shape.bytes(count, dim) < flat.bytes(count, dim))
+        return
+    if wishes.max_query_ms is not None and listed_ms > wishes.max_query_ms:
+        yield Shape(Kind.HNSW)
+    yield from shapes
+
+
+def _best(fitting: list[Shape], count: int, dim: int, wishes: Wishes) -> Shape:
+    """Returns the largest shape that should meet all wishes, or else the one that should find most."""
+    limit = math.inf if wishes.max_query_ms is None else wishes.max_query_ms
+    target = wishes.target_recall or 0.0
+    good = [
+        shape
+        for shape in fitting
+        if query_ms(shape, count, dim, wishes) <= limit and expected_ceiling(shape, dim) >= target
+    ]
+    if good:
+        return max(good, key=lambda shape: shape.bytes(count, dim))
+    return max(
+        fitting,
+        key=lambda shape: (expected_ceiling(shape, dim), -query_ms(shape, count, dim, wishes)),
     )
+
+
+def _reason(chosen: Shape, shapes: list[Shape], count: int, dim: int, wishes: Wishes) -> str:
+    """Returns one line: what was taken, what it takes, and why nothing larger or simpler."""
+    size = as_size(chosen.bytes(count, dim))
+    said = f"index {chosen.key} for {count:,} vectors of {dim} values: {size} in memory"
+    if wishes.memory_bytes is not None:
+        said += f" of {as_size(wishes.memory_bytes)} allowed"
+        larger = [shape for shape in shapes if shape.bytes(count, dim) > wishes.memory_bytes]
+        if larger:
+            nearest = min(larger, key=lambda shape: shape.bytes(count, dim))
+            said += f" ({nearest.kind} needs {as_size(nearest.bytes(count, dim))})"
+    if chosen.kind is Kind.FLAT:
+        return f"{said}; exact search" + (f", up to {FLAT_LIMIT:,} vectors" if count <= FLAT_LIMIT else "")
+    if chosen.kind is Kind.HNSW:
+        return f"{said}; a graph, because lists would take longer than {wishes.max_query_ms:g} ms a query"
+    default = probes(chosen.lists)
+    lists = f"{chosen.lists:,} lists" if chosen.lists < round(4 * math.sqrt(count)) else "4√N lists"
+    searched = "tuned when built" if wishes.tuned else f"{default:,} of them searched"
+    return f"{said}; {lists}, {searched}"
+
+
+def list_count(count: int) -> int:
+    """Returns 4√N inverted lists, but no more than there are `LEAST_POINTS_PER_CENTROID` vectors for."""
+    return max(1, min(round(4 * math.sqrt(count)), count // LEAST_POINTS_PER_CENTROID))
+
+
+def expected_ceiling(shape: Shape, dim: int) -> float:
+    """Returns the recall@10 that a shape is expected to reach when all of it is searched."""
+    if shape.kind is not Kind.IVF_PQ:
+        return _CEILING[shape.kind]
+    # Half the bytes found three quarters as much: .77 with 96 bytes for 384 values, .58 with 48.
+    return float(_CEILING[Kind.IVF_PQ] * (4 * shape.code_bytes / dim) ** 0.42)
+
+
+def query_ms(shape: Shape, count: int, dim: int, wishes: Wishes) -> float:
+    """Returns the milliseconds that one query is expected to take on one core, at the wished recall."""
+    missed = 1 - min(wishes.target_recall or 1 - _MISSED_BY_DEFAULT, 0.9999)
+    effort = _MISSED_BY_DEFAULT / missed
+    if shape.kind is Kind.HNSW:
+        return min(effort * _EF_SEARCH * _VISITS_PER_EF, count) * 4 * dim / _JUMP_BYTES_PER_MS
+    if shape.kind is Kind.FLAT:
+        return count * shape.vector_bytes(dim) / _SCAN_BYTES_PER_MS
+    share = min(1.0, effort * probes(shape.lists) / shape.lists)
+    return (shape.lists * 4 * dim + share * count * shape.vector_bytes(dim)) / _SCAN_BYTES_PER_MS
 
 
 def probes(lists: int) -> int:
@@ -68,3 +186,8 @@ def sample_size(lists: int, count: int) -> int:
     """Returns how many of `count` vectors an index learns from: enough for each list, and for codebooks."""
     least = 65_536  # enough for codebooks of 256 entries in every subspace; arbitrary beyond that
     return min(count, max(least, POINTS_PER_CENTROID * lists))
+
+
+def _divisor(dim: int, most: int) -> int:
+    """Returns the largest divisor of `dim` that is at most `most`, 1 at least."""
+    return next((size for size in range(max(most, 1), 1, -1) if dim % size == 0), 1)

@@ -1,0 +1,164 @@
+"""Measures what an index finds, and how quickly, at settings of rising effort; chooses and keeps one.
+
+Queries go one after the other on one core, as a search does that serves people. The first `_WARM` of each
+setting are not counted.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer import ground_truth
+from indexer.config import Wishes
+from indexer.faiss_index import VectorIndex, one_thread
+from indexer.ground_truth import NOBODY, Queries, Read, Truth
+from indexer.recall import Pick, Point, Setting, is_level, ladder, pick, recall_of
+
+QUERIES = 1000  # that tune an index right after it was built; leaves recall open by some .005
+HITS = 10  # wanted of each of them
+SEED = 11  # of the sample; arbitrary
+_WARM = 10  # queries before a setting is timed: lists and links come into the caches; arbitrary
+_MOST_EF = 4096  # candidates of a graph; beyond that nothing is found that lists do not find sooner
+
+Clock = Callable[[], float]  # seconds
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        points: One for each setting, in the order of effort.
+        queries: How many were asked.
+        held_out: Whether they were vectors of the index, each taken out of its own answer.
+        k: Hits wanted of each.
+    """
+
+    points: tuple[Point, ...]
+    queries: int
+    held_out: bool
+    k: int
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the search setting of an index was chosen; part of `meta.json`.
+
+    Attributes:
+        target_recall: As wished.
+        max_query_ms: As wished.
+        recall: Recall@k measured with the setting.
+        k: Hits wanted of each query.
+        queries: How many were asked.
+        held_out: Whether they were vectors of the index, each taken out of its own answer.
+        unmet: What is wished and not met; "" when all is.
+    """
+
+    target_recall: float | None
+    max_query_ms: float | None
+    recall: float
+    k: int
+    queries: int
+    held_out: bool
+    unmet: str = ""
+
+    def answers(self, wishes: Wishes) -> bool:
+        """Returns whether these are the wishes that it was made for."""
+        return (self.target_recall, self.max_query_ms) == (wishes.target_recall, wishes.max_query_ms)
+
+
+def settings(lists: int, graph: bool, count: int, k: int) -> Iterator[Setting]:
+    """Yields search settings of rising effort; one empty one for an index that knows none."""
+    if lists:
+        yield from ({"nprobe": value} for value in ladder(1, lists))
+    elif graph:
+        yield from ({"efSearch": value} for value in ladder(k, max(k, min(count, _MOST_EF))))
+    else:
+        yield {}
+
+
+def evaluate(
+    index: VectorIndex, queries: Queries, read: Read, k: int, clock: Clock = time.perf_counter
+) -> Evaluation:
+    """Measures an index, setting by setting, until more effort finds no more.
+
+    Args:
+        index: The index; its search parameters are changed.
+        queries: What to search for, at least one.
+        read: Starts a pass over all vectors; there are two.
+        k: Hits wanted of each query.
+        clock: Seconds; for tests.
+    """
+    truth = ground_truth.nearest(queries, read(), k)
+    measured: list[tuple[Setting, NDArray[np.int64], NDArray[np.float64]]] = []
+    recalls: list[float] = []
+    with one_thread():
+        for setting in settings(index.lists, index.graph, index.count, k):
+            index.configure(setting)
+            found, seconds = _asked(index, queries, k, clock)
+            measured.append((setting, found, seconds))
+            recalls.append(_by_id(found, truth))
+            if is_level(recalls):
+                break
+    exact = ground_truth.scores_of(queries, np.concatenate([found for _, found, _ in measured], 1), read())
+    points = tuple(
+        _point(setting, recall_of(exact[:, at * k : (at + 1) * k], truth), seconds)
+        for at, (setting, _, seconds) in enumerate(measured)
+    )
+    return Evaluation(points, len(queries.vectors), queries.held_out, k)
+
+
+def tune(evaluation: Evaluation, wishes: Wishes) -> tuple[Pick, Tuning]:
+    """Returns the setting to use, and how it was chosen.
+
+    With a recall alone the least effort that reaches it is taken, which depends on no clock: the same vectors
+    give the same setting.
+    """
+    chosen = pick(evaluation.points, wishes, by_time=wishes.max_query_ms is not None)
+    return chosen, Tuning(
+        wishes.target_recall,
+        wishes.max_query_ms,
+        round(chosen.point.recall, 4),
+        evaluation.k,
+        evaluation.queries,
+        evaluation.held_out,
+        chosen.unmet,
+    )
+
+
+def held_out(read: Read, count: int, size: int = QUERIES, seed: int = SEED) -> Queries:
+    """Returns vectors of the index as queries, drawn evenly over all by the seed."""
+    ids, vectors = ground_truth.sample(read(), count, size, seed)
+    return Queries(vectors, ids)
+
+
+def _asked(
+    index: VectorIndex, queries: Queries, k: int, clock: Clock
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Returns the hits of each query, int64 `[queries, k]`, its own vector left out, and its seconds."""
+    wanted = k + queries.held_out
+    for vector in queries.vectors[:_WARM]:
+        index.search(vector[None], wanted)
+    found = np.full((len(queries.vectors), k), NOBODY, dtype=np.int64)
+    seconds = np.empty(len(queries.vectors))
+    for at, vector in enumerate(queries.vectors):
+        start = clock()
+        _, (ids,) = index.search(vector[None], wanted)
+        seconds[at] = clock() - start
+        others = ids[ids != queries.own[at]][:k] if queries.held_out else ids
+        found[at, : len(others)] = others
+    return found, seconds
+
+
+def _by_id(found: NDArray[np.int64], truth: Truth) -> float:
+    """Returns the recall by id: blind to ties, but enough to see that it rises no more."""
+    same = (found[:, :, None] == truth.ids[:, None, :]) & (found[:, :, None] != NOBODY)
+    return float(same.any(axis=2).sum() / max(1, (truth.ids != NOBODY).sum()))
+
+
+def _point(setting: Setting, recall: float, seconds: NDArray[np.float64]) -> Point:
+    half, most = np.percentile(seconds, [50, 99]) * 1000
+    return Point(dict(setting), recall, float(len(seconds) / seconds.sum()), float(half), float(most))
