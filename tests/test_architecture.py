@@ -62,6 +62,7 @@ OWNERS = {
     "transformers": {"build_models/export.py", "build_models/comparison/stand_in.py"},
     # The wire stops at the edge: inside, domain types.
     "embedpool": {
+        "worker/conversation.py",
         "worker/service.py",
         "worker/server.py",
         "worker/wire.py",

@@ -1,28 +1,46 @@
 """One caller's stream of document batches: how much of it is here, what is done, what is still to come.
 
 Guarantees: each accepted batch is finished exactly once; a text's bytes count from acceptance until its
-answer is written; when the caller leaves, its waiting texts never reach the model. Assumes one event loop;
-one task calls `accept` and `wait_for_room`, another `finished` and `written`.
+answer is written, and those of its windows until they are pooled; when the caller leaves, its waiting texts
+never reach the model; a batch is computed and answered by the model that was current when it was accepted.
+Assumes one event loop; one task calls `accept` and `wait_for_room`, another `finished` and `written`.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
 
 from worker.config import Limits
 from worker.errors import RequestError, WorkerError
 from worker.gather import Gather
 from worker.intake import Intake, Options, check_batch
+from worker.models import Model
+from worker.outcomes import outcome_of
 from worker.pool import Pool
 from worker.scheduler import Priority
-from worker.tokenizer import Tokens
-from worker.work import Work
+from worker.statistics import Outcome, Statistics
+from worker.windows import Windows
+from worker.work import Work, works_for
 
 # Text bytes tokenized in one go: small, so that processes get work before a large batch is tokenized whole
 # and streams take turns in between; large enough that a hop to the thread is cheap per text. Arbitrary.
 _CHUNK_BYTES = 64 * 1024
+# The same for texts that are cut into windows, in bytes that their windows may hold: by so much a stream can
+# pass its limit. Arbitrary.
+_WINDOW_CHUNK_BYTES = 1024 * 1024
 # Token ids and bookkeeping that a waiting text costs beside its bytes and its vector; an estimate.
 _ITEM_BYTES = 1024
+
+
+class Embedded(NamedTuple):
+    """What is told of a text beside its vector: tokens that are embedded, whether it was cut, its runs."""
+
+    token_count: int
+    truncated: bool
+    windows: int
 
 
 class Batch:
@@ -30,71 +48,101 @@ class Batch:
 
     Attributes:
         batch_id: The caller's number for it.
-        cost: Bytes that it holds here.
-        tokens: Tokens of each text; None for a refused one.
+        model: What computes it.
+        options: How its caller wants it.
+        size: How many texts it has.
+        cost: Bytes that it holds here, its windows aside.
+        texts: What is told of each text; None for a refused one.
         gather: Vectors and errors, row i for text i.
+        lease: Keeps the model's processes until the answer is written.
     """
 
-    def __init__(self, batch_id: int, cost: int, gather: Gather) -> None:
+    def __init__(self, batch_id: int, model: Model, options: Options, texts: Sequence[bytes]) -> None:
         self.batch_id = batch_id
-        self.cost = cost
-        self.tokens: list[tuple[int, bool] | None] = []
-        self.gather = gather
+        self.model = model
+        self.options = options
+        self.size = len(texts)
+        self.cost = sum(map(len, texts)) + self.size * (_ITEM_BYTES + 4 * model.manifest.dim)
+        self.texts: list[Embedded | None] = []
+        self.gather: Gather
+        self.lease = ExitStack()
 
 
 class BulkStream:
     """The batches of one stream that are in flight.
 
     Args:
-        number: The scheduler's number for the stream.
+        next_number: Draws a number for the scheduler; the stream has one for each model.
         pool: Computes.
         intake: Tokenizes.
         limits: Bounds batches and bytes in flight.
-        dim: Length of the pool's vectors.
+        statistics: Counts how texts end.
+
+    Attributes:
+        bytes: What it holds here.
     """
 
-    def __init__(self, number: int, pool: Pool, intake: Intake, limits: Limits, dim: int) -> None:
-        self._number = number
+    def __init__(
+        self,
+        next_number: Callable[[], int],
+        pool: Pool,
+        intake: Intake,
+        limits: Limits,
+        statistics: Statistics,
+    ) -> None:
+        self._next_number = next_number
         self._pool = pool
         self._intake = intake
         self._limits = limits
-        self._dim = dim
-        self._ids: set[int] = set()
+        self._statistics = statistics
+        self._numbers: dict[int, int] = {}  # generation to number
+        self._in_flight: dict[int, Batch] = {}
         self._done: deque[Batch] = deque()
-        self._bytes = 0
+        self._window_bytes = 0
+        self._pooled = asyncio.Event()
         self._ended = False
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self.bytes = 0
 
     @property
     def in_flight(self) -> int:
         """Count of batches accepted and not yet written."""
-        return len(self._ids)
+        return len(self._in_flight)
 
     async def wait_for_room(self) -> None:
         """Returns when the bytes in flight are below their limit."""
         await self._room.wait()
 
-    async def accept(self, batch_id: int, texts: Sequence[bytes], options: Options) -> None:
+    async def accept(
+        self, batch_id: int, texts: Sequence[bytes], read_options: Callable[[Model], Options]
+    ) -> None:
         """Takes a batch in; returns when all its texts wait for a process.
 
+        Args:
+            batch_id: The caller's number for it.
+            texts: The documents, UTF-8.
+            read_options: Tells how the caller wants them embedded by a model.
+
         Raises:
-            RequestError: The batch breaks a limit, or its id is in flight.
+            RequestError: The batch breaks a limit, its id is in flight, or the model lacks what is asked for.
         """
-        size = check_batch(texts, self._limits)
-        if batch_id in self._ids:
+        check_batch(texts, self._limits)
+        if batch_id in self._in_flight:
             raise RequestError(f"batch_id {batch_id} is in flight already; use each id once")
-        cost = size + len(texts) * (_ITEM_BYTES + 4 * self._dim)
-        self._ids.add(batch_id)
-        self._bytes += cost
-        if self._bytes >= self._limits.max_stream_bytes_in_flight:
-            self._room.clear()
-        batch = Batch(batch_id, cost, Gather(len(texts), self._dim, lambda: self._complete(batch)))
+        with ExitStack() as lease:
+            model = lease.enter_context(self._pool.lease())
+            batch = Batch(batch_id, model, read_options(model), texts)
+            batch.lease = lease.pop_all()
+        batch.gather = Gather(len(texts), model.manifest.dim, partial(self._complete, batch))
+        self._in_flight[batch_id] = batch
+        self._hold(batch.cost)
         if not texts:
             self._complete(batch)
-        for first, chunk in _chunks(texts):
-            self._queue(batch, first, await self._intake.documents(chunk, options))
+        for first, chunk in _chunks_for(texts, batch):
+            await self._room_for_windows()
+            self._queue(batch, first, await self._intake.documents(model.tokenizer, chunk, batch.options))
 
     def end(self) -> None:
         """Notes that no batch will be accepted any more."""
@@ -106,56 +154,100 @@ class BulkStream:
         while True:
             while self._done:
                 yield self._done.popleft()
-            if self._ended and not self._ids:
+            if self._ended and not self._in_flight:
                 return
             self._changed.clear()
             await self._changed.wait()
 
     def written(self, batch: Batch) -> None:
         """Notes that a batch's answer left; makes room."""
-        self._ids.remove(batch.batch_id)
-        self._bytes -= batch.cost
-        if self._bytes < self._limits.max_stream_bytes_in_flight:
-            self._room.set()
+        del self._in_flight[batch.batch_id]
+        batch.lease.close()
+        self._hold(-batch.cost)
+        for row, text in enumerate(batch.texts):
+            if (error := batch.gather.errors.get(row)) is not None:
+                self._statistics.text(Priority.BULK, outcome_of(error))
+            elif text is not None:
+                self._statistics.embedded(Priority.BULK, text.token_count, truncated=text.truncated)
 
     def close(self) -> None:
         """Drops what is still in flight."""
-        self._pool.cancel(self._number)
+        for number in self._numbers.values():
+            self._pool.cancel(number)
+        for batch in self._in_flight.values():
+            self._statistics.text(Priority.BULK, Outcome.CANCELLED, batch.size)
+            batch.lease.close()
+        self._in_flight.clear()
+        self.bytes = 0
 
-    def _queue(self, batch: Batch, first: int, outcomes: Sequence[Tokens | WorkerError]) -> None:
-        works = []
+    async def _room_for_windows(self) -> None:
+        """Waits while windows fill what batches leave of the limit; computing them makes room, so it ends."""
+        while self._window_bytes >= max(
+            _WINDOW_CHUNK_BYTES, self._limits.max_stream_bytes_in_flight - self.bytes + self._window_bytes
+        ):
+            self._pooled.clear()
+            await self._pooled.wait()
+
+    def _queue(self, batch: Batch, first: int, outcomes: Sequence[Windows | WorkerError]) -> None:
+        works: list[Work] = []
         for row, outcome in enumerate(outcomes, first):
-            if isinstance(outcome, Tokens):
-                batch.tokens.append((len(outcome.ids), outcome.truncated))
-                works.append(
-                    Work(
-                        stream=self._number,
-                        priority=Priority.BULK,
-                        tokens=len(outcome.ids),
-                        stackable=self._pool.current.manifest.max_group_tokens > 0,
-                        ids=outcome.ids,
-                        model=self._pool.current,
-                        sink=batch.gather,
-                        row=row,
-                    )
-                )
-            else:
-                batch.tokens.append(None)
+            if isinstance(outcome, WorkerError):
+                batch.texts.append(None)
                 batch.gather.fail(row, outcome)
+                continue
+            batch.texts.append(Embedded(outcome.token_count, outcome.truncated, len(outcome.ids)))
+            self._hold_windows(outcome.extra_bytes)
+            works += works_for(
+                outcome,
+                batch.gather,
+                row,
+                stream=self._number(batch.model),
+                priority=Priority.BULK,
+                model=batch.model,
+                on_pooled=partial(self._hold_windows, -outcome.extra_bytes),
+            )
         self._pool.submit(works)
+
+    def _number(self, model: Model) -> int:
+        if model.generation not in self._numbers:
+            self._numbers[model.generation] = self._next_number()
+        return self._numbers[model.generation]
+
+    def _hold_windows(self, more: int) -> None:
+        self._window_bytes += more
+        self._hold(more)
+        self._pooled.set()
+
+    def _hold(self, more: int) -> None:
+        self.bytes += more
+        if self.bytes < self._limits.max_stream_bytes_in_flight:
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _complete(self, batch: Batch) -> None:
         self._done.append(batch)
         self._changed.set()
 
 
-def _chunks(texts: Sequence[bytes]) -> Iterator[tuple[int, Sequence[bytes]]]:
-    """Yields (index of the first, texts), cut so that each holds about `_CHUNK_BYTES`, one text at least."""
-    first = size = 0
+def _chunks_for(texts: Sequence[bytes], batch: Batch) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """Yields (index of the first, texts) in pieces to tokenize and to queue in one go."""
+    if (chunking := batch.options.chunking) is None:
+        return _chunks(texts, len, _CHUNK_BYTES)
+    special = batch.model.tokenizer.special_tokens
+    return _chunks(texts, lambda text: chunking.most_bytes(len(text), special), _WINDOW_CHUNK_BYTES)
+
+
+def _chunks(
+    texts: Sequence[bytes], size_of: Callable[[bytes], int], most: int
+) -> Iterator[tuple[int, Sequence[bytes]]]:
+    """Yields (index of the first, texts), cut so that each holds at most `most`, but one text at least."""
+    first = total = 0
     for index, text in enumerate(texts):
-        if index > first and size + len(text) > _CHUNK_BYTES:
+        size = size_of(text)
+        if index > first and total + size > most:
             yield first, texts[first:index]
-            first, size = index, 0
-        size += len(text)
+            first, total = index, 0
+        total += size
     if first < len(texts):
         yield first, texts[first:]

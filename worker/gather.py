@@ -1,4 +1,7 @@
-"""Collects the outcomes of several texts until all are there."""
+"""Collects the outcomes of several texts until all are there, and of the windows of one text.
+
+Guarantee: what comes out does not depend on the order in which outcomes come in. Assumes one event loop.
+"""
 
 from collections.abc import Callable
 
@@ -6,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import WorkerError
+from worker.windows import pool
 
 
 class Gather:
@@ -42,3 +46,65 @@ class Gather:
         self._missing -= 1
         if not self._missing:
             self._on_complete()
+
+
+class WindowGather:
+    """A sink of the windows of one text, which delivers one vector or one error to the text's own sink.
+
+    It waits for all windows, also when one failed: none is under way any more when the text has its outcome.
+
+    Args:
+        text: The text's own sink.
+        row: That sink's number for the text.
+        weights: Tokens of each window.
+        normalize: Whether the text's vector has unit length.
+        on_complete: Called before the text has its outcome.
+    """
+
+    def __init__(
+        self,
+        text: Gather,
+        row: int,
+        weights: tuple[int, ...],
+        *,
+        normalize: bool,
+        on_complete: Callable[[], None],
+    ) -> None:
+        self._text = text
+        self._row = row
+        self._weights = weights
+        self._normalize = normalize
+        # Made with the first window: of a stream's texts only a few are being computed at a time.
+        self._vectors: NDArray[np.float32] | None = None
+        self._first_error: tuple[int, WorkerError] | None = None
+        self._queue_ns = 0
+        self._run_ns = 0
+        self._missing = len(weights)
+        self._on_complete = on_complete
+
+    def deliver(self, row: int, vector: NDArray[np.float32], queue_ns: int, run_ns: int) -> None:
+        """Takes the vector `[dim]` of a window."""
+        if self._vectors is None:
+            self._vectors = np.zeros((len(self._weights), len(vector)), dtype=np.float32)
+        self._vectors[row] = vector
+        self._queue_ns = max(self._queue_ns, queue_ns)
+        self._run_ns += run_ns
+        self._count()
+
+    def fail(self, row: int, error: WorkerError) -> None:
+        """Takes the error that a window ended with; the text ends with that of its first such window."""
+        if self._first_error is None or row < self._first_error[0]:
+            self._first_error = (row, error)
+        self._count()
+
+    def _count(self) -> None:
+        self._missing -= 1
+        if self._missing:
+            return
+        self._on_complete()
+        if self._first_error is not None:
+            window, error = self._first_error
+            self._text.fail(self._row, type(error)(f"window {window}: {error}"))
+        elif self._vectors is not None:
+            vector = pool(self._vectors, self._weights, normalize=self._normalize)
+            self._text.deliver(self._row, vector, self._queue_ns, self._run_ns)

@@ -15,6 +15,7 @@ from worker.config import Limits
 from worker.errors import RequestError, TokenizerError, WorkerError
 from worker.tokenizer import Tokenizer, Tokens
 from worker.vectors import VectorType
+from worker.windows import Chunking, Windows
 
 _T = TypeVar("_T")
 
@@ -27,13 +28,15 @@ class Options:
         vector_type: How the values travel.
         dimensions: Leading dimensions to keep; 0 for all.
         prompt: Text put in front of each text.
-        reject_long: Whether a text above the model's longest input is refused instead of cut.
+        reject_long: Whether a text that would be cut is refused instead.
+        chunking: How a long text is cut into windows; None for no windows.
     """
 
     vector_type: VectorType = VectorType.FLOAT32
     dimensions: int = 0
     prompt: str = ""
     reject_long: bool = False
+    chunking: Chunking | None = None
 
 
 def find_prompt(manifest: Manifest, name: str | None, default: str) -> str:
@@ -130,37 +133,40 @@ def decode(text: bytes, limits: Limits) -> str:
 class Intake:
     """Tokenizes off the event loop."""
 
-    def __init__(self, tokenizer: Tokenizer, limits: Limits) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._query_thread = ThreadPoolExecutor(1, "tokenize-query")
         self._bulk_thread = ThreadPoolExecutor(1, "tokenize-bulk")
 
-    async def query(self, texts: Sequence[str], options: Options) -> list[Tokens]:
-        """Returns the tokens of a checked query.
+    async def query(self, tokenizer: Tokenizer, texts: Sequence[str], options: Options) -> list[Windows]:
+        """Returns the runs of each text of a checked query.
 
         Raises:
             RequestError: A text has no token, or more than the model reads where the caller forbids a cut.
             TokenizerError: The tokenizer failed on a text.
         """
-        outcomes = await _in(self._query_thread, lambda: self._encode(texts, options))
-        tokens = []
+        outcomes = await _in(self._query_thread, lambda: _encode(tokenizer, texts, options))
+        found = []
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, WorkerError):
                 raise type(outcome)(f"texts[{index}]: {outcome}")
-            tokens.append(outcome)
-        return tokens
+            found.append(outcome)
+        return found
 
-    async def documents(self, texts: Sequence[bytes], options: Options) -> list[Tokens | WorkerError]:
-        """Returns the tokens of each document, or why it has none."""
-        return await _in(self._bulk_thread, lambda: self._decode_and_encode(texts, options))
+    async def documents(
+        self, tokenizer: Tokenizer, texts: Sequence[bytes], options: Options
+    ) -> list[Windows | WorkerError]:
+        """Returns the runs of each document, or why it has none."""
+        return await _in(self._bulk_thread, lambda: self._decode_and_encode(tokenizer, texts, options))
 
     def close(self) -> None:
         """Ends the threads; what they do is finished first."""
         self._query_thread.shutdown()
         self._bulk_thread.shutdown()
 
-    def _decode_and_encode(self, texts: Sequence[bytes], options: Options) -> list[Tokens | WorkerError]:
+    def _decode_and_encode(
+        self, tokenizer: Tokenizer, texts: Sequence[bytes], options: Options
+    ) -> list[Windows | WorkerError]:
         decoded: dict[int, str] = {}
         refused: dict[int, WorkerError] = {}
         for row, text in enumerate(texts):
@@ -168,26 +174,39 @@ class Intake:
                 decoded[row] = decode(text, self._limits)
             except RequestError as error:
                 refused[row] = error
-        encoded = dict(zip(decoded, self._encode(list(decoded.values()), options), strict=True))
+        encoded = dict(zip(decoded, _encode(tokenizer, list(decoded.values()), options), strict=True))
         return [refused[row] if row in refused else encoded[row] for row in range(len(texts))]
 
-    def _encode(self, texts: Sequence[str], options: Options) -> list[Tokens | WorkerError]:
-        prompted = [options.prompt + text for text in texts] if options.prompt else texts
-        try:
-            return [self._judge(tokens, options) for tokens in self._tokenizer.encode(prompted)]
-        except TokenizerError as error:
-            if len(texts) == 1:
-                return [error]
-        return [outcome for text in texts for outcome in self._encode([text], options)]
 
-    def _judge(self, tokens: Tokens, options: Options) -> Tokens | WorkerError:
-        if tokens.empty:
-            return RequestError("the text is empty: the tokenizer finds nothing in it")
-        if tokens.truncated and options.reject_long:
-            return RequestError(
-                f"the text has more than {self._tokenizer.max_tokens} tokens and truncation is REJECT"
-            )
-        return tokens
+def _encode(tokenizer: Tokenizer, texts: Sequence[str], options: Options) -> list[Windows | WorkerError]:
+    prompted = [options.prompt + text for text in texts] if options.prompt else texts
+    try:
+        if options.chunking is None:
+            found = [_one_run(tokens) for tokens in tokenizer.encode(prompted)]
+        else:
+            found = tokenizer.windows(prompted, options.chunking)
+        return [_judge(windows, tokenizer, options) for windows in found]
+    except TokenizerError as error:
+        if len(texts) == 1:
+            return [error]
+    return [outcome for text in texts for outcome in _encode(tokenizer, [text], options)]
+
+
+def _one_run(tokens: Tokens) -> Windows | None:
+    if tokens.empty:
+        return None
+    return Windows((tokens.ids,), (1,), token_count=len(tokens.ids), truncated=tokens.truncated)
+
+
+def _judge(windows: Windows | None, tokenizer: Tokenizer, options: Options) -> Windows | WorkerError:
+    if windows is None:
+        return RequestError("the text is empty: the tokenizer finds nothing in it")
+    if windows.truncated and options.reject_long:
+        held = f"{tokenizer.max_tokens} tokens"
+        if (chunking := options.chunking) is not None:
+            held = f"{chunking.max_windows} windows of {chunking.window_tokens} tokens hold"
+        return RequestError(f"the text has more than {held} and truncation is REJECT")
+    return windows
 
 
 async def _in(thread: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:

@@ -62,7 +62,7 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
     """
     model = load_model(config.bundle, 1, config.max_tokens)
     _warn_of_other_cpu(model.bundle)
-    intake = Intake(model.tokenizer, config.limits)
+    intake = Intake(config.limits)
     tokens = Tokens(config.auth)
     certificates = Certificates(config.tls) if config.tls.cert else None
     statistics = Statistics()
@@ -71,7 +71,7 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
     status = health.aio.HealthServicer()
     changes: asyncio.Queue[bool] = asyncio.Queue()
     pool = Pool(model, config, changes.put_nowait, statistics)
-    service = EmbeddingService(config, pool, intake)
+    service = EmbeddingService(config, pool, intake, statistics)
     embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(service, server)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

@@ -15,6 +15,7 @@ from worker.errors import RequestError
 
 # Bytes that a window holds here beside its ids: arrays, bookkeeping of the pool; an estimate.
 WINDOW_BYTES = 512
+_ID_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class Chunking:
     def step(self, special_tokens: int) -> int:
         """Returns how many tokens of the text each window adds to those before."""
         return self.window_tokens - special_tokens - self.overlap_tokens
+
+    def most_bytes(self, text_bytes: int, special_tokens: int) -> int:
+        """Returns the bytes that the windows of a text can hold here at the most, before it is tokenized.
+
+        An estimate: a token is held to have at least one byte, which few normalizers break.
+        """
+        windows = min(self.max_windows, 1 + text_bytes // self.step(special_tokens))
+        return windows * (_ID_BYTES * self.window_tokens + WINDOW_BYTES)
 
     def max_content(self, special_tokens: int) -> int:
         """Returns how many tokens of a text, without special ones, all windows hold."""

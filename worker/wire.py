@@ -1,10 +1,9 @@
 """Between protobuf messages and the worker's own types, and from errors to gRPC statuses.
 
-With `service.py` and `server.py` the only file of the serving road that sees protobuf.
+With `service.py`, `conversation.py` and `server.py` the only file of the serving road that sees protobuf.
 """
 
 import platform
-from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
@@ -28,10 +27,11 @@ from worker.errors import (
     UnavailableError,
     WorkerError,
 )
-from worker.gather import Gather
 from worker.intake import Options, check_dimensions, find_prompt
-from worker.tokenizer import Tokens
+from worker.models import Model
+from worker.queries import Embeddings
 from worker.vectors import Packed, VectorType, cut, pack
+from worker.windows import check_chunking
 
 STATUS: dict[type[WorkerError], grpc.StatusCode] = {
     RequestError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -74,65 +74,78 @@ async def abort(context: grpc.aio.ServicerContext, error: WorkerError) -> NoRetu
     raise AssertionError("abort always raises")
 
 
-def read_options(message: pb.EmbeddingOptions, manifest: Manifest, default_prompt: str) -> Options:
+def read_options(
+    message: pb.EmbeddingOptions, model: Model, default_prompt: str, max_windows: int
+) -> Options:
     """Reads options.
 
     Raises:
-        RequestError: An unknown enum number or prompt, or more dimensions than there are.
+        RequestError: An unknown enum number or prompt, more dimensions than there are, or windows that the
+            model cannot read.
     """
     if message.vector_type not in _VECTOR_TYPES:
         raise RequestError(f"options.vector_type is {message.vector_type}; use a VectorType")
     if message.truncation not in _REJECTS:
         raise RequestError(f"options.truncation is {message.truncation}; use a Truncation")
     name = message.prompt_name if message.HasField("prompt_name") else None
+    chunking = None
+    if message.HasField("chunking"):
+        chunking = check_chunking(
+            message.chunking.window_tokens,
+            message.chunking.overlap_tokens,
+            max_tokens=model.manifest.max_tokens,
+            special_tokens=model.tokenizer.special_tokens,
+            max_windows=max_windows,
+        )
     return Options(
         vector_type=_VECTOR_TYPES[message.vector_type],
-        dimensions=check_dimensions(manifest, message.dimensions),
-        prompt=find_prompt(manifest, name, default_prompt),
+        dimensions=check_dimensions(model.manifest, message.dimensions),
+        prompt=find_prompt(model.manifest, name, default_prompt),
         reject_long=_REJECTS[message.truncation],
+        chunking=chunking,
     )
 
 
-def query_response(
-    gather: Gather, tokens: Sequence[Tokens], options: Options, manifest: Manifest, tokenize_ns: int
-) -> pb.EmbedQueryResponse:
+def query_response(embeddings: Embeddings, options: Options, manifest: Manifest) -> pb.EmbedQueryResponse:
     """Builds the answer of a query whose texts all have a vector."""
+    gather = embeddings.gather
     vectors = cut(gather.vectors, options.dimensions, normalize=manifest.normalize)
     return pb.EmbedQueryResponse(
         vectors=_vectors(pack(vectors, options.vector_type)),
-        token_counts=[len(one.ids) for one in tokens],
-        truncated=[one.truncated for one in tokens],
+        token_counts=[text.token_count for text in embeddings.texts],
+        truncated=[text.truncated for text in embeddings.texts],
+        windows=[len(text.ids) for text in embeddings.texts],
         model_fingerprint=manifest.fingerprint,
-        timing=pb.Timing(queue_ns=gather.queue_ns, tokenize_ns=tokenize_ns, run_ns=gather.run_ns),
+        timing=pb.Timing(queue_ns=gather.queue_ns, tokenize_ns=embeddings.tokenize_ns, run_ns=gather.run_ns),
     )
 
 
-def documents_response(batch: Batch, options: Options, manifest: Manifest) -> pb.EmbedDocumentsResponse:
+def documents_response(batch: Batch) -> pb.EmbedDocumentsResponse:
     """Builds the answer of a batch: a status for each text, a vector for each that is OK."""
-    gather = batch.gather
+    gather, manifest = batch.gather, batch.model.manifest
     vectors = gather.vectors
     if gather.errors:
         vectors = np.delete(vectors, list(gather.errors), axis=0)
-    vectors = cut(vectors, options.dimensions, normalize=manifest.normalize)
+    vectors = cut(vectors, batch.options.dimensions, normalize=manifest.normalize)
     response = pb.EmbedDocumentsResponse(
         batch_id=batch.batch_id,
-        vectors=_vectors(pack(vectors, options.vector_type)),
+        vectors=_vectors(pack(vectors, batch.options.vector_type)),
         model_fingerprint=manifest.fingerprint,
     )
     add = response.items.add
-    for row, counted in enumerate(batch.tokens):
-        token_count, truncated = counted or (0, False)
+    for row, text in enumerate(batch.texts):
+        facts = {} if text is None else text._asdict()
         if (error := gather.errors.get(row)) is None:
-            add(token_count=token_count, truncated=truncated)
+            add(**facts)
         else:
             code = STATUS.get(type(error), grpc.StatusCode.INTERNAL).value[0]
-            add(code=code, message=str(error), token_count=token_count, truncated=truncated)
+            add(code=code, message=str(error), **facts)
     return response
 
 
-def model_response(manifest: Manifest, config: ServeConfig) -> pb.GetModelResponse:
+def model_response(model: Model, config: ServeConfig) -> pb.GetModelResponse:
     """Builds the description of the model and the limits."""
-    limits = config.limits
+    manifest, limits = model.manifest, config.limits
     return pb.GetModelResponse(
         fingerprint=manifest.fingerprint,
         name=manifest.name,
@@ -145,6 +158,7 @@ def model_response(manifest: Manifest, config: ServeConfig) -> pb.GetModelRespon
             max_batch_bytes=limits.max_batch_bytes,
             max_stream_bytes_in_flight=limits.max_stream_bytes_in_flight,
             max_query_bytes_in_flight=limits.max_query_bytes_in_flight,
+            max_windows=config.max_windows,
         ),
         prompts=manifest.prompts,
         query_prompt=find_prompt(manifest, None, manifest.query_prompt),
@@ -154,6 +168,7 @@ def model_response(manifest: Manifest, config: ServeConfig) -> pb.GetModelRespon
         recipe=str(manifest.recipe.get("name", "")),
         versions={package: version(package) for package in _PACKAGES} | {"python": platform.python_version()},
         processes=config.processes,
+        generation=model.generation,
     )
 
 

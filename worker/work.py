@@ -1,5 +1,6 @@
-"""A text on its way through the pool, and who waits for it."""
+"""A text, or a window of one, on its way through the pool, and who waits for it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import WorkerError
+from worker.gather import Gather, WindowGather
 from worker.models import Model
-from worker.scheduler import Item
+from worker.scheduler import Item, Priority
+from worker.windows import Windows
 
 
 class Sink(Protocol):
@@ -40,3 +43,45 @@ class Work(Item):
     row: int
     queued_ns: int = 0
     sent_ns: int = 0
+
+
+def works_for(
+    text: Windows,
+    gather: Gather,
+    row: int,
+    *,
+    stream: int,
+    priority: Priority,
+    model: Model,
+    on_pooled: Callable[[], None],
+) -> list[Work]:
+    """Returns the runs of one text, whose one outcome goes to `row` of `gather`.
+
+    Args:
+        text: Its windows; one, unless it is long.
+        gather: Who waits for the text.
+        row: The gather's number for it.
+        stream: The scheduler's number for the caller.
+        priority: The class.
+        model: What computes it.
+        on_pooled: Called when several windows have become one vector or one error; never for a single one.
+    """
+    sink: Sink = gather
+    rows = [row]
+    if len(text.ids) > 1:
+        normalize = model.manifest.normalize
+        sink = WindowGather(gather, row, text.weights, normalize=normalize, on_complete=on_pooled)
+        rows = list(range(len(text.ids)))
+    return [
+        Work(
+            stream=stream,
+            priority=priority,
+            tokens=len(ids),
+            stackable=model.manifest.max_group_tokens > 0,
+            ids=ids,
+            model=model,
+            sink=sink,
+            row=place,
+        )
+        for place, ids in zip(rows, text.ids, strict=True)
+    ]
