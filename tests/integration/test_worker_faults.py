@@ -140,7 +140,10 @@ def test_text_that_fails_in_the_model(
 def test_bundle_exchanged_under_a_running_server(
     start_worker: Callable[..., Any], stub_for: Callable[..., Any], trap_bundle: Path, tmp_path: Path
 ) -> None:
-    """A process that would load another model is never put to work: vectors of two models never mix."""
+    """No process that loads after the exchange is put to work: vectors of two models never mix.
+
+    One that is only forked again keeps the model that was loaded before.
+    """
     folder = tmp_path / "bundle"
     folder.mkdir()
     for file in trap_bundle.iterdir():
@@ -149,7 +152,19 @@ def test_bundle_exchanged_under_a_running_server(
     manifest = (folder / "manifest.json").read_text()
     changed = manifest.replace(read_bundle(folder).manifest.fingerprint, "0" * 64)
     (folder / "manifest.json").write_text(changed)
-    os.kill(server.child_pids()[0], signal.SIGKILL)
+    stub = stub_for(server)
+    before = stub.EmbedQuery(pb.EmbedQueryRequest(texts=["w1"]), timeout=SECONDS)
+    (zygote,) = server.zygote_pids()
+    with grpc.insecure_channel(server.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=SECONDS)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        os.kill(server.child_pids()[0], signal.SIGKILL)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        watch.cancel()
+    assert stub.EmbedQuery(pb.EmbedQueryRequest(texts=["w1"]), timeout=SECONDS).vectors == before.vectors
+    for pid in (zygote, *server.child_pids()):
+        os.kill(pid, signal.SIGKILL)
     with grpc.insecure_channel(server.address) as channel:
         wait_for_health(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
         with pytest.raises(grpc.RpcError) as caught:
