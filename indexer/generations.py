@@ -89,7 +89,7 @@ def is_fresh(
     generation: Generation | None,
     receipts: Sequence[Receipt],
     asked_key: str,
-    wishes: Wishes = index_rule.NO_WISHES,
+    wishes: Wishes,
 ) -> bool:
     """Returns whether a generation holds just these units under the key that is asked for."""
     if generation is None or generation.meta.source != source_digest(receipts):

@@ -23,7 +23,6 @@ SEED = 20_000  # of the training sample; arbitrary
 # .95 with 100, at 0.1, 0.3 and 0.4 ms a query. So twice the lists halve what is missed.
 _PROBES_PER_ROOT = 5
 _MISSED_BY_DEFAULT = 0.05
-NO_WISHES = Wishes()
 _EF_SEARCH = 64  # of HNSW: candidates kept; FAISS's own default of 16 loses recall beyond ten hits
 # Share of the true ten neighbours that a kind finds when it looks everywhere: its codes are what limits it.
 # Measured as above, all lists searched; `tuning` measures it for the index at hand.
@@ -51,7 +50,7 @@ class KeyChoice:
     reason: str
 
 
-def choose_key(asked: str, count: int, dim: int = 384, wishes: Wishes = NO_WISHES) -> KeyChoice:
+def choose_key(asked: str, count: int, dim: int, wishes: Wishes) -> KeyChoice:
     """Returns the factory string for `count` vectors of `dim` values.
 
     Any key but `auto` is taken as it is. `auto` without wishes is exact up to `FLAT_LIMIT` and IVF-Flat

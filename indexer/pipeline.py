@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from indexer import generations, index_rule, inputs
+from indexer import generations, index_rule, inputs, measure
 from indexer.client import Access, Pool, describe
 from indexer.config import RunConfig
 from indexer.durable import exclusive
@@ -16,6 +16,7 @@ from indexer.errors import ModelMismatchError, PoolError
 from indexer.generations import Generation
 from indexer.layout import Layout
 from indexer.ledger import Receipt, check_same, claim_folder, committed, freeze_plan, load_plan
+from indexer.measure import Built
 from indexer.plan import Plan, make_plan
 from indexer.progress import Stage, say
 
@@ -55,6 +56,8 @@ def run_index(config: RunConfig, targets: Sequence[str], access: Access, console
             wait_seconds = min(config.flow.connect_seconds, config.flow.retry_seconds)
             pools = reach(targets, access, wait_seconds, console)
             plan = make_plan(files, config.plan, next(iter(pools.values())).model)
+            # Now, and not after hours of embedding: is there an index for so many rows that fits?
+            index_rule.choose_key(config.index_key, plan.rows, plan.model.dim, config.wishes)
             _freeze(layout, plan)
             receipts = committed(layout, plan)
         missing = [unit for unit in plan.units if unit.number not in receipts]
@@ -64,7 +67,7 @@ def run_index(config: RunConfig, targets: Sequence[str], access: Access, console
                 receipts.update(embed_units(config, layout, plan, pools, access, missing, console))
         ordered = tuple(receipts[unit.number] for unit in plan.units)
         with _timed(seconds, "index"):
-            generation = _generation(layout, plan, ordered, config.index_key, console)
+            generation = _generation(layout, plan, ordered, config, console)
         embedded = sum(receipt.vectors for receipt in ordered) - before
         return Summary(plan, ordered, generation, embedded, seconds)
 
@@ -114,14 +117,21 @@ def _freeze(layout: Layout, plan: Plan) -> None:
 
 
 def _generation(
-    layout: Layout, plan: Plan, receipts: Sequence[Receipt], key: str, console: Console
+    layout: Layout, plan: Plan, receipts: tuple[Receipt, ...], config: RunConfig, console: Console
 ) -> Generation:
-    """Returns the FAISS index of these units, building it unless it stands."""
+    """Returns the FAISS index of these units, built and tuned unless it stands.
+
+    Raises:
+        BuildError: It stands, but does not meet the wishes.
+    """
     standing = generations.current(layout)
-    if standing is not None and generations.is_fresh(standing, receipts, key):
-        return standing
-    count = sum(receipt.vectors for receipt in receipts)
-    choice = index_rule.choose_key(key, count)
-    say(console, choice.reason)
-    with Stage(console, "indexing", count, noun="vectors") as stage:
-        return generations.build(layout, plan, receipts, choice.key, stage.advance)
+    if standing is None or not generations.is_fresh(standing, receipts, config.index_key, config.wishes):
+        count = sum(receipt.vectors for receipt in receipts)
+        choice = index_rule.choose_key(config.index_key, count, plan.model.dim, config.wishes)
+        say(console, choice.reason)
+        with Stage(console, "indexing", count, noun="vectors") as stage:
+            standing = generations.build(layout, plan, receipts, choice.key, stage.advance)
+    if config.wishes.tuned and standing.meta.count:
+        standing = measure.tune(Built(layout, plan, receipts, standing), config.wishes, console)
+        measure.check_met(standing)
+    return standing

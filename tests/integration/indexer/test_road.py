@@ -86,7 +86,7 @@ def test_parquet_in_search_results_out(
     queries = ["parse an address", "send a file over a socket", "cancel a task"]
     with Searcher(index, address) as searcher:
         found = searcher.search(queries, k=5)
-        vectors = searcher._client.embed_query(queries).vectors
+        vectors = searcher.embed(queries)
     scores = vectors @ np.stack(list(stored.values())).astype(np.float32).T
     names = list(stored)
     for hits, row in zip(found, scores, strict=True):
