@@ -40,6 +40,7 @@ OWNERS = {
         "build_models/graphs/calibrate.py",
         "build_models/graphs/optimize.py",
     },
+    "prometheus_client": {"worker/metrics.py"},
     "pyarrow": {"indexer/parquet.py", "indexer/unit_file.py", "build_models/quality/tables.py"},
     "safetensors": {"build_models/heads.py"},
     "scipy": {"build_models/quality/bootstrap.py"},
@@ -63,6 +64,7 @@ OWNERS = {
     # The wire stops at the edge: inside, domain types.
     "embedpool": {
         "worker/conversation.py",
+        "worker/admin.py",
         "worker/service.py",
         "worker/server.py",
         "worker/wire.py",

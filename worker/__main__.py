@@ -1,4 +1,4 @@
-"""The command line: `python -m worker serve` and `python -m worker info`."""
+"""The command line: `python -m worker serve`, `info` and `reload`."""
 
 import asyncio
 import os
@@ -10,13 +10,16 @@ import click
 
 from worker.config import ServeConfig
 from worker.cpus import read_cpus
+from worker.dial import Dial
 from worker.errors import ConfigError, UnavailableError, WorkerError
-from worker.info import describe
+from worker.info import ask_to_reload, describe
 from worker.logs import log_to_stderr
-from worker.options import given_flags, setting_options
+from worker.options import dial_options, given_flags, setting_options
 from worker.server import serve as serve_until_stopped
 from worker.settings import AUTO, Value, build
 from worker.sources import Resolved, resolve, to_toml
+
+_WRONG_USAGE = 2
 
 
 @click.group()
@@ -42,16 +45,12 @@ def serve(config: Path | None, print_config: bool, **arguments: Any) -> None:
     Each setting is a flag, an environment variable (EMBEDPOOL_ and the flag's name, as in
     EMBEDPOOL_DRAIN_SECONDS) and a key of the TOML file; flags go before variables before the file.
     """
-    try:
-        resolved = resolve(given_flags(arguments), os.environ, config)
-        if print_config:
-            _config(resolved, **({"bundle": Path()} if resolved.values["bundle"] is None else {}))
-            click.echo(to_toml(resolved))
-            return
-        settings = _config(resolved)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
-    _serve(settings)
+    resolved = resolve(given_flags(arguments), os.environ, config)
+    if print_config:
+        _config(resolved, **({"bundle": Path()} if resolved.values["bundle"] is None else {}))
+        click.echo(to_toml(resolved))
+    else:
+        _serve(_config(resolved))
 
 
 def _serve(config: ServeConfig) -> None:
@@ -60,18 +59,9 @@ def _serve(config: ServeConfig) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     # gRPC's own lines would break the form of the log; its errors reach us as exceptions.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    try:
-        complete = asyncio.run(serve_until_stopped(config, lambda address: click.echo(f"ready {address}")))
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
-    except WorkerError as error:
-        _fail(error)
+    complete = asyncio.run(serve_until_stopped(config, lambda address: click.echo(f"ready {address}")))
     if not complete:
-        click.echo(
-            f"error: accepted work was not done within {config.drain_seconds:g} s; raise --drain-seconds",
-            err=True,
-        )
-        sys.exit(1)
+        _fail(f"accepted work was not done within {config.drain_seconds:g} s; raise --drain-seconds", 1)
 
 
 def _config(resolved: Resolved, **derived: Any) -> ServeConfig:
@@ -92,18 +82,24 @@ def _process_count(processes: Value, usable: int) -> int:
 
 
 @main.command()
-@click.option("--target", required=True, help="HOST:PORT or unix:PATH of a running server.")
+@dial_options(timeout=5.0)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for the answer.")
-def info(target: str, as_json: bool, timeout: float) -> None:
+@click.option("--statistics", is_flag=True, help="Show the counts since the start and the processes too.")
+def info(dial: Dial, as_json: bool, statistics: bool) -> None:
     """Show the model, the limits and the health of a running server; exit code 1 unless it is SERVING."""
-    try:
-        description = describe(target, timeout, as_json=as_json)
-    except WorkerError as error:
-        _fail(error)
+    description = describe(dial, as_json=as_json, statistics=statistics)
     click.echo(description.text)
     if not description.serving:
-        _fail(UnavailableError(f"the server at {target} is {description.health}; its log says why"))
+        raise UnavailableError(f"the server at {dial.target} is {description.health}; its log says why")
+
+
+@main.command()
+@dial_options(timeout=300.0)
+@click.option("--bundle", type=click.Path(path_type=Path), help="Folder there.  [default: read again]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def reload(dial: Dial, bundle: Path | None, as_json: bool) -> None:
+    """Have a running server take over a bundle without a pause; its token must be an administrator's."""
+    click.echo(ask_to_reload(dial, bundle, as_json=as_json))
 
 
 def run() -> None:
@@ -111,15 +107,18 @@ def run() -> None:
     try:
         main.main(prog_name="python -m worker", standalone_mode=False)
     except click.ClickException as error:
-        click.echo(f"error: {' '.join(error.format_message().split())}", err=True)
-        sys.exit(error.exit_code)
+        _fail(error.format_message(), error.exit_code)
+    except ConfigError as error:
+        _fail(str(error), _WRONG_USAGE)
+    except WorkerError as error:
+        _fail(str(error), 1)
     except click.Abort:
         sys.exit(1)
 
 
-def _fail(error: WorkerError) -> NoReturn:
-    click.echo(f"error: {' '.join(str(error).split())}", err=True)
-    sys.exit(1)
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

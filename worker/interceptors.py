@@ -113,7 +113,15 @@ class Observer(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         _log.log(
             level,
             "rpc method=%s status=%s duration_ms=%.2f texts=%d tokens=%d caller=%s lines_held_back=%d",
-            *(call.method, status, seconds * 1e3, call.texts, call.tokens, call.caller or "-", held_back),
+            *(
+                call.method,
+                status,
+                round(seconds * 1e3, 2),
+                call.texts,
+                call.tokens,
+                call.caller or "-",
+                held_back,
+            ),
         )
 
 

@@ -4,20 +4,67 @@ The code logs with the standard library, `_log.info("process ready slot=%d pid=%
 pairs. As JSON the pairs are members of their own, with their types. What runs for an RPC has its request id.
 """
 
+import json
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
-from typing import Any
-
-import structlog
+from datetime import UTC, datetime
 
 from worker.calls import current_call
 from worker.config import Log, LogFormat
 
-_Event = MutableMapping[str, Any]
 _PAIR = re.compile(r"\s*\b(\w+)=(%[-.\d]*[a-z])(?=\s|$)")
 _PLACE = re.compile(r"%[-.\d]*[a-z]")
+# At debug they tell their own inner life, several lines for each RPC.
+_TALKATIVE = ("asyncio", "grpc")
+
+
+class TextFormatter(logging.Formatter):
+    """`time=… level=… logger=… event key=value …`, times in UTC, tracebacks on the same line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the record as one line."""
+        line = f"time={_time(record)} level={record.levelname} logger={record.name} {record.getMessage()}"
+        if (call := current_call()) is not None:
+            line += f" request_id={call.request_id}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line.replace("\r", "\\r").replace("\n", "\\n")
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"time": …, "level": …, "logger": …, "event": …, key: value, …}`, times in UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the record as one line."""
+        event, pairs = split_pairs(record)
+        members: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": event,
+        }
+        if (call := current_call()) is not None:
+            members["request_id"] = call.request_id
+        if record.exc_info:
+            members["exception"] = self.formatException(record.exc_info)
+        return json.dumps(pairs | members, ensure_ascii=False)
+
+
+def split_pairs(record: logging.LogRecord) -> tuple[str, dict[str, object]]:
+    """Returns event and pairs of a message `event key=%d`; one that does not have that form has no pairs."""
+    message, values = record.msg, record.args
+    if not isinstance(message, str) or not isinstance(values, tuple):
+        return record.getMessage(), {}
+    found = list(_PLACE.finditer(message))
+    if not values or len(found) != len(values):
+        return record.getMessage(), {}
+    places = {place.start(): value for place, value in zip(found, values, strict=True)}
+    pairs: dict[str, object] = {}
+    for pair in _PAIR.finditer(message):
+        value = places.pop(pair.start(2))
+        pairs[pair[1]] = value if isinstance(value, int | float) else str(value)
+    return (_PAIR.sub("", message) % tuple(places.values())).strip(), pairs
 
 
 def is_worth_a_line(record: logging.LogRecord) -> bool:
@@ -27,24 +74,8 @@ def is_worth_a_line(record: logging.LogRecord) -> bool:
 
 
 def formatter(form: LogFormat) -> logging.Formatter:
-    """Returns what makes a line of a record, in UTC, tracebacks on the same line."""
-    shared: list[Any] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        _add_request_id,
-    ]
-    final: list[Any] = [_as_text]
-    if form is LogFormat.JSON:
-        shared.append(_split_pairs)
-        final = [
-            structlog.processors.format_exc_info,
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
-        ]
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared, processors=final, pass_foreign_args=True
-    )
+    """Returns what makes a line of a record."""
+    return JsonFormatter() if form is LogFormat.JSON else TextFormatter()
 
 
 def log_to_stderr(log: Log) -> None:
@@ -53,36 +84,11 @@ def log_to_stderr(log: Log) -> None:
     handler.setFormatter(formatter(log.format))
     handler.addFilter(is_worth_a_line)
     logging.basicConfig(level=log.level.upper(), handlers=[handler])
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
 
 
-def _add_request_id(logger: object, method: str, event: _Event) -> _Event:
-    if (call := current_call()) is not None:
-        event["request_id"] = call.request_id
-    return event
-
-
-def _split_pairs(logger: object, method: str, event: _Event) -> _Event:
-    """Takes the pairs of `event key=%d` out of the message; one that does not have that form stays whole."""
-    message: object = event["_record"].msg
-    arguments = event.pop("positional_args", ())
-    if not isinstance(message, str) or not isinstance(arguments, tuple) or not arguments:
-        return event
-    found = list(_PLACE.finditer(message))
-    if len(found) != len(arguments):
-        return event
-    places = {place.start(): value for place, value in zip(found, arguments, strict=True)}
-    for pair in _PAIR.finditer(message):
-        value = places.pop(pair.start(2))
-        event.setdefault(pair[1], value if isinstance(value, int | float) else str(value))
-    event["event"] = (_PAIR.sub("", message) % tuple(places.values())).strip()
-    return event
-
-
-def _as_text(logger: object, method: str, event: _Event) -> str:
-    record: logging.LogRecord = event["_record"]
-    line = f"time={event['time']} level={record.levelname} logger={record.name} {event['event']}"
-    if "request_id" in event:
-        line += f" request_id={event['request_id']}"
-    if event.get("exc_info"):
-        line += "\n" + logging.Formatter().formatException(event["exc_info"])
-    return line.replace("\r", "\\r").replace("\n", "\\n")
+def _time(record: logging.LogRecord) -> str:
+    return (
+        datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )

@@ -16,16 +16,20 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from embedpool.v1 import admin_service_pb2 as admin_pb
+from embedpool.v1 import admin_service_pb2_grpc, embedding_service_pb2_grpc
 from embedpool.v1 import embedding_service_pb2 as pb
-from embedpool.v1 import embedding_service_pb2_grpc
+from worker.admin import AdminService, reload_on_hangup
 from worker.bundle import Bundle
 from worker.config import ServeConfig
 from worker.cpu_flags import compare_flags, cpu_flags, rebuild_command
 from worker.credentials import Certificates
 from worker.intake import Intake
 from worker.interceptors import Guard, Observer
-from worker.listen import bind
+from worker.listen import bind, check_page
+from worker.metrics import MetricsPage
 from worker.models import load_model
+from worker.overview import Watch
 from worker.pool import Pool
 from worker.service import EmbeddingService
 from worker.statistics import Statistics
@@ -34,6 +38,8 @@ from worker.tokens import Tokens
 _log = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
+_ADMIN_SERVICE = admin_pb.DESCRIPTOR.services_by_name["AdminService"].full_name
+_SERVICES = (SERVICE, _ADMIN_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
 # Seconds for the last answers to leave after all work is done; arbitrary.
 _FLUSH_SECONDS = 1.0
 # Milliseconds between pings of a silent connection: finds dead peers; arbitrary, below common NAT timeouts.
@@ -74,11 +80,17 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
     service = EmbeddingService(config, pool, intake, statistics)
     embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(service, server)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    watch = Watch(config, pool, service, statistics)
+    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(pool, watch), server)
+    reflection.enable_server_reflection(_SERVICES, server)
     address = bind(server, config, certificates)
+    page = _metrics_page(config, watch)
     await _set_health(status, serving=False)
     await server.start()
-    reporter = asyncio.create_task(_report_health(status, changes))
+    tasks = [
+        asyncio.create_task(_report_health(status, changes)),
+        asyncio.create_task(_heed_hangups(tokens, certificates, pool)),
+    ]
     try:
         if not await _first(pool.start(), stop.wait()):
             announce(address)
@@ -90,12 +102,38 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
         await status.enter_graceful_shutdown()
         cut = await service.drain(config.drain_seconds)
     finally:
-        reporter.cancel()
+        for task in tasks:
+            task.cancel()
         await server.stop(_FLUSH_SECONDS)
         await pool.stop()
         intake.close()
+        if page is not None:
+            await asyncio.to_thread(page.stop)
     _log.info("ended unanswered_rpcs=%d", cut)
     return cut == 0
+
+
+def _metrics_page(config: ServeConfig, watch: Watch) -> MetricsPage | None:
+    if not config.metrics.listen:
+        return None
+    check_page(config.metrics.listen, insecure=config.insecure)
+    page = MetricsPage(config.metrics.listen, watch.overview)
+    page.start()
+    return page
+
+
+async def _heed_hangups(tokens: Tokens, certificates: Certificates | None, pool: Pool) -> None:
+    """On each SIGHUP reads tokens, certificates and the bundle again."""
+    hangup = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        _log.info("hangup effect=%r", "tokens, certificates and the bundle are read again")
+        tokens.look()
+        if certificates is not None:
+            certificates.look()
+        await reload_on_hangup(pool)
 
 
 def _warn_of_other_cpu(bundle: Bundle) -> None:

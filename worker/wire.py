@@ -19,9 +19,11 @@ from worker.bulk import Batch
 from worker.bundle import Manifest
 from worker.config import ServeConfig
 from worker.errors import (
+    BundleError,
     ModelError,
     OverloadError,
     PoisonError,
+    ReloadRunningError,
     RequestError,
     TokenizerError,
     UnavailableError,
@@ -40,6 +42,8 @@ STATUS: dict[type[WorkerError], grpc.StatusCode] = {
     PoisonError: grpc.StatusCode.INTERNAL,
     ModelError: grpc.StatusCode.INTERNAL,
     TokenizerError: grpc.StatusCode.INTERNAL,
+    BundleError: grpc.StatusCode.FAILED_PRECONDITION,
+    ReloadRunningError: grpc.StatusCode.ABORTED,
 }
 
 _VECTOR_TYPES = {
@@ -70,7 +74,7 @@ async def abort(context: grpc.aio.ServicerContext, error: WorkerError) -> NoRetu
         delay.FromNanoseconds(int(error.retry_after * 1e9))
         status.details.add().Pack(RetryInfo(retry_delay=delay))
     rich = rpc_status.to_status(status)
-    await context.abort(code, str(error), rich.trailing_metadata)
+    await context.abort(code, str(error), (*context.trailing_metadata(), *rich.trailing_metadata))
     raise AssertionError("abort always raises")
 
 
