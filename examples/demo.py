@@ -17,15 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-import grpc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from embedpool.v1 import embedding_service_pb2_grpc
 from examples.docstring_corpus import DOCUMENTS, write_corpus
-from examples.embed_query import embed
+from indexer.client import Client
+from indexer.errors import IndexerError
 
 HOME = Path(".demo")
 BUNDLE = HOME / "bundle"
@@ -199,12 +198,12 @@ def _print_hit(hit: dict[str, Any], text: str) -> None:
 def query_milliseconds(address: str) -> float:
     """Returns the median time of one EmbedQuery with one question, from request to vector."""
     times = []
-    with grpc.insecure_channel(address) as channel:
-        stub = embedding_service_pb2_grpc.EmbeddingServiceStub(channel)
+    with Client(address) as client:
+        client.embed_query(QUESTIONS[0])  # opens the connection
         for _ in range(QUERY_ROUNDS):
             for question in QUESTIONS:
                 started = time.perf_counter()
-                embed(stub, [question])
+                client.embed_query(question)
                 times.append((time.perf_counter() - started) * 1000)
     return statistics.median(times)
 
@@ -253,10 +252,8 @@ def main() -> int:
     except DemoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except grpc.RpcError as error:
-        print(
-            f"error: the pool did not answer a query ({error.code().name}); see {POOL_LOG}", file=sys.stderr
-        )
+    except IndexerError as error:
+        print(f"error: the pool did not answer a query ({error}); see {POOL_LOG}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)

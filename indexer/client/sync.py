@@ -27,9 +27,9 @@ class Client:
     """Embeds texts with one pool or several that serve the same model; a context manager.
 
     A call goes to the less busy of two pools drawn by chance. One that fails is set aside and asked again
-    after growing delays; its calls go to another one. UNAVAILABLE, RESOURCE_EXHAUSTED (after the time that the pool
-    asks for), ABORTED, CANCELLED and a lost attempt are tried again until the timeout, within a retry budget;
-    every other status is an error at once.
+    after growing delays; its calls go to another one. UNAVAILABLE, RESOURCE_EXHAUSTED (after the time that
+    the pool asks for), ABORTED, CANCELLED and a lost attempt are tried again until the timeout, within a
+    retry budget; every other status is an error at once.
 
     Args:
         targets: `HOST:PORT` or `unix:PATH`; several in a sequence or with commas between them.

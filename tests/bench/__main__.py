@@ -10,36 +10,64 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from tests.bench import environments, report, stages
-from tests.bench.corpus import DOCUMENTS, sample, short_texts
+from tests.bench import environments, load, load_report, report, stages
+from tests.bench.corpus import DOCUMENTS, questions, sample, short_texts
 
 DATA = Path("../shared/data")
 SHORT_TEXTS = 1000  # a few seconds for each system; arbitrary
+QUESTIONS = 1000  # more than one measurement asks, so that none is asked twice in it
+PICTURE = Path("docs/latency.png")
 
 
 def main() -> None:
-    """Parses options, measures, and writes `.bench/results.json` and `.bench/results.md`."""
+    """Parses options, measures, and writes `.bench/results.*`, `.bench/latency.*` and `docs/latency.png`."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of all systems (default: 5)")
     parser.add_argument("--documents", type=int, default=DOCUMENTS, help="documents (default: %(default)s)")
     parser.add_argument("--bundle", type=Path, help="bundle to measure (default: builds one)")
+    parser.add_argument(
+        "--only", choices=["throughput", "latency"], help="one part (default: both); latency takes 8 minutes"
+    )
+    parser.add_argument("--load-rounds", type=int, default=load.ROUNDS, help="of latency (default: 3)")
     options = parser.parse_args()
     if not (DATA / "medquad" / "corpus.parquet").exists():
         raise SystemExit(f"error: {DATA} holds no medquad/corpus.parquet; the benchmark needs its texts")
     home, machine = environments.HOME, report.machine()
     bundle = environments.bundle(options.bundle)
     corpus = sample(DATA / "medquad" / "corpus.parquet", home / "medquad.parquet", options.documents)
+    if options.only != "throughput":
+        _latency(bundle, corpus, options.load_rounds, machine)
+    if options.only != "latency":
+        _throughput(bundle, corpus, options, machine)
+
+
+def _latency(bundle: Path, corpus: Path, rounds: int, machine: dict[str, str]) -> None:
+    print("queries under load", flush=True)
+    asked = questions(DATA / "medquad" / "queries.parquet", QUESTIONS)
+    results = load.measure(bundle, corpus, asked, rounds) | {"machine": machine}
+    _write("latency", results, load_report.markdown(results))
+    load_report.draw(results, PICTURE)
+    print(f"drawn to {PICTURE}")
+
+
+def _throughput(bundle: Path, corpus: Path, options: argparse.Namespace, machine: dict[str, str]) -> None:
+    home = environments.HOME
     short = short_texts(DATA / "squad" / "queries.parquet", home / "short.parquet", SHORT_TEXTS)
     results = stages.measure(bundle, corpus, short, DATA / "medquad" / "queries.parquet", options.rounds)
     print("the served graph on one core", flush=True)
     command = [sys.executable, "-m", "tests.bench.one_core", "--json", str(bundle)]
     results |= {"one_core": json.loads(subprocess.run(command, check=True, capture_output=True).stdout)}
     results |= {"machine": machine, "documents": options.documents, "short_texts": SHORT_TEXTS}
-    (home / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    text = report.markdown(results)
-    (home / "results.md").write_text(text, encoding="utf-8")
-    print(f"\n{text}\nwritten to {home / 'results.md'} and {home / 'results.json'}")
+    _write("results", results, report.markdown(results))
+
+
+def _write(name: str, results: dict[str, Any], text: str) -> None:
+    table, numbers = (environments.HOME / f"{name}.{kind}" for kind in ("md", "json"))
+    numbers.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    table.write_text(text, encoding="utf-8")
+    print(f"\n{text}\nwritten to {table} and {numbers}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,17 @@ TORCH = "torch==2.13.0"
 # decides which of its releases pip may take.
 PACKAGES = {
     "sentence-transformers": [[TORCH], ["sentence-transformers[onnx]", "faiss-cpu", "pyarrow"]],
+    # MIT licence. Its last release is of 2025 and newer ones of what it uses break it: all are named here.
+    "infinity": [
+        [TORCH],
+        [
+            "infinity-emb[torch,server]==0.0.78",
+            "transformers==4.49.0",
+            "sentence-transformers==3.4.1",
+            "optimum==1.24.0",
+            "click==8.1.8",
+        ],
+    ],
     "fastembed": [["fastembed", "faiss-cpu", "pyarrow"]],
 }
 

@@ -4,25 +4,32 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 
 import grpc
 import numpy as np
 
+from embedpool.v1 import embedding_service_pb2 as pb
 from embedpool.v1 import embedding_service_pb2_grpc
-from examples.embed_documents import embed_lines
-from examples.embed_query import embed
+from indexer.client import Client
+
+
+def sequential(address: str, questions: Sequence[str]) -> list[float]:
+    """Returns milliseconds of one EmbedQuery a question, one after the other, with the plain stub."""
+    times = []
+    with grpc.insecure_channel(address) as channel:
+        stub = embedding_service_pb2_grpc.EmbeddingServiceStub(channel)
+        stub.EmbedQuery(pb.EmbedQueryRequest(texts=questions[:1]))  # opens the connection
+        for question in questions:
+            started = time.perf_counter()
+            stub.EmbedQuery(pb.EmbedQueryRequest(texts=[question]))
+            times.append((time.perf_counter() - started) * 1000)
+    return times
 
 
 def percentiles(address: str, questions: Sequence[str]) -> dict[str, float]:
     """Returns p50 and p99 in milliseconds of one EmbedQuery a question, one after the other."""
-    times = []
-    with grpc.insecure_channel(address) as channel:
-        stub = embedding_service_pb2_grpc.EmbeddingServiceStub(channel)
-        embed(stub, questions[:1])  # opens the connection
-        for question in questions:
-            started = time.perf_counter()
-            embed(stub, [question])
-            times.append((time.perf_counter() - started) * 1000)
+    times = sequential(address, questions)
     return {"p50": float(np.percentile(times, 50)), "p99": float(np.percentile(times, 99))}
 
 
@@ -30,13 +37,12 @@ def percentiles(address: str, questions: Sequence[str]) -> dict[str, float]:
 def bulk_load(address: str, texts: Sequence[str]) -> Iterator[None]:
     """Streams the texts again and again while the block runs."""
     stopping = threading.Event()
-    lines = [text.encode() for text in texts]
 
     def stream() -> None:
-        with grpc.insecure_channel(address) as channel:
-            stub = embedding_service_pb2_grpc.EmbeddingServiceStub(channel)
-            while not stopping.is_set():
-                embed_lines(stub, lines)
+        with Client(address) as client:
+            for _ in client.embed_documents(cycle(texts)):
+                if stopping.is_set():
+                    return
 
     thread = threading.Thread(target=stream)
     thread.start()

@@ -12,13 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from embedpool.v1 import embedding_service_pb2_grpc
-from examples.embed_documents import embed_lines
+from indexer.client import Client
 from tests.bench.environments import HOME
 from tests.bench.peer_loop import texts_of
 
@@ -125,13 +123,12 @@ class Pool:
         return index_rate(corpus, self._output, "--worker", self.address)
 
     def wire_documents_per_second(self, corpus: Path) -> float:
-        """Measures a plain client that streams the texts: no Parquet, no FAISS, no start of Python."""
-        lines = [text.encode() for text in texts_of(corpus)[1]]
-        with grpc.insecure_channel(self.address) as channel:
-            stub = embedding_service_pb2_grpc.EmbeddingServiceStub(channel)
+        """Measures a client that streams the texts: no Parquet, no FAISS, no start of Python."""
+        _, texts = texts_of(corpus)
+        with Client(self.address) as client:
             started = time.perf_counter()
-            embed_lines(stub, lines)
-            return len(lines) / (time.perf_counter() - started)
+            count = sum(document.ok for document in client.embed_documents(texts))
+            return count / (time.perf_counter() - started)
 
     def vectors(self, corpus: Path) -> NDArray[np.float32]:
         """Returns the vectors of the last indexing, in the corpus' order."""
