@@ -77,6 +77,7 @@ class BulkStream:
         intake: Tokenizes.
         limits: Bounds batches and bytes in flight.
         statistics: Counts how texts end.
+        measured: Told the tokens and the seconds of runs.
 
     Attributes:
         bytes: What it holds here.
@@ -89,12 +90,14 @@ class BulkStream:
         intake: Intake,
         limits: Limits,
         statistics: Statistics,
+        measured: Callable[[int, float], None],
     ) -> None:
         self._next_number = next_number
         self._pool = pool
         self._intake = intake
         self._limits = limits
         self._statistics = statistics
+        self._measured = measured
         self._numbers: dict[int, int] = {}  # generation to number
         self._in_flight: dict[int, Batch] = {}
         self._done: deque[Batch] = deque()
@@ -164,11 +167,14 @@ class BulkStream:
         del self._in_flight[batch.batch_id]
         batch.lease.close()
         self._hold(-batch.cost)
+        tokens = 0
         for row, text in enumerate(batch.texts):
             if (error := batch.gather.errors.get(row)) is not None:
                 self._statistics.text(Priority.BULK, outcome_of(error))
             elif text is not None:
                 self._statistics.embedded(Priority.BULK, text.token_count, truncated=text.truncated)
+                tokens += text.token_count
+        self._measured(tokens, batch.gather.run_ns / 1e9)
 
     def close(self) -> None:
         """Drops what is still in flight."""

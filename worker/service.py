@@ -106,7 +106,14 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
         try:
             with self._admitted():
                 self._check_streams()
-                bulk = BulkStream(self._next_number, self._pool, self._intake, self._limits, self._statistics)
+                bulk = BulkStream(
+                    self._next_number,
+                    self._pool,
+                    self._intake,
+                    self._limits,
+                    self._statistics,
+                    self._admission.measured,
+                )
                 stream = Conversation(bulk, context, self._config.max_windows, lambda: self._draining)
                 self._streams.add(stream)
                 try:
