@@ -214,7 +214,11 @@ def trap_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     All other words ("w0" to "w95") are harmless. Vectors have 8 values and are not normalized.
     """
-    folder = tmp_path_factory.mktemp("traps")
+    return write_trap_bundle(tmp_path_factory.mktemp("traps"))
+
+
+def write_trap_bundle(folder: Path) -> Path:
+    """Writes the files of `trap_bundle` into a folder, and returns it."""
     onnx.save(_trap_graph(), folder / MODEL)
     vocabulary = {word: number for number, word in enumerate(TRAP_WORDS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=TRAP_WORDS[0]))
