@@ -202,10 +202,11 @@ def _judge(windows: Windows | None, tokenizer: Tokenizer, options: Options) -> W
     if windows is None:
         return RequestError("the text is empty: the tokenizer finds nothing in it")
     if windows.truncated and options.reject_long:
-        held = f"{tokenizer.max_tokens} tokens"
-        if (chunking := options.chunking) is not None:
-            held = f"{chunking.max_windows} windows of {chunking.window_tokens} tokens hold"
-        return RequestError(f"the text has more than {held} and truncation is REJECT")
+        if (chunking := options.chunking) is None:
+            found = f"has more than {tokenizer.max_tokens} tokens"
+        else:
+            found = f"does not fit into {chunking.max_windows} windows of {chunking.window_tokens} tokens"
+        return RequestError(f"the text {found} and truncation is REJECT")
     return windows
 
 

@@ -79,7 +79,7 @@ def test_windows_that_do_not_hold_a_text(asked: Asked) -> None:
     assert (len(whole.ids), whole.token_count, whole.truncated) == (3, 6, False)
     strict = Options(chunking=CUT.chunking, reject_long=True)
     assert len(asked.query(["red " * 6], strict)) == 1
-    with pytest.raises(RequestError, match=r"texts\[0\]: .*more than 3 windows of 2 tokens hold"):
+    with pytest.raises(RequestError, match=r"texts\[0\]: .*does not fit into 3 windows of 2 tokens"):
         asked.query(["red " * 7], strict)
 
 

@@ -1,0 +1,194 @@
+"""Long texts in windows: the vectors of a real server against windows embedded and pooled by hand."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from tokenizers import Tokenizer as RustTokenizer
+
+from embedpool.v1 import embedding_service_pb2 as pb
+from worker.bundle import read_bundle
+from worker.session import Session
+from worker.tokenizer import Tokenizer
+
+SECONDS = 60.0
+MAX_WINDOWS = 6
+
+SHORT = "a red house"
+LONG = "the list of names that a function returns when nothing is asked for " * 12
+ENDLESS = "the parts of a message are read one after the other " * 2000
+TEXTS = [SHORT, LONG, ENDLESS, LONG + " and one more"]
+
+
+@pytest.fixture(scope="module")
+def server(start_shared_worker: Callable[..., Any], tiny_bundle: Path) -> Any:
+    """A server that makes few windows of a text."""
+    return start_shared_worker(tiny_bundle, "--max-windows", str(MAX_WINDOWS))
+
+
+@pytest.fixture
+def stub(server: Any, stub_for: Callable[..., Any]) -> Any:
+    """A client of it."""
+    return stub_for(server)
+
+
+def options(window: int = 0, overlap: int = 0, **values: Any) -> pb.EmbeddingOptions:
+    """Makes options with chunking."""
+    return pb.EmbeddingOptions(chunking=pb.Chunking(window_tokens=window, overlap_tokens=overlap), **values)
+
+
+def windows_of(bundle: Path, text: str, window: int, overlap: int) -> list[list[int]]:
+    """Returns the windows that the library's own truncation with a stride makes."""
+    tokenizer = RustTokenizer.from_file(str(read_bundle(bundle).tokenizer))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(window, stride=overlap)
+    encoding = tokenizer.encode(text)
+    return [encoding.ids, *(rest.ids for rest in encoding.overflowing)]
+
+
+def by_hand(session: Session, windows: list[list[int]]) -> list[float]:
+    """Returns the mean of the windows' vectors, weighted by their tokens without the two special ones."""
+    vectors = [session.embed([np.array(ids)])[0].tolist() for ids in windows]
+    weights = [len(ids) - 2 for ids in windows]
+    mean = [
+        math.fsum(weight * vector[column] for weight, vector in zip(weights, vectors, strict=True))
+        for column in range(len(vectors[0]))
+    ]
+    length = math.hypot(*mean)
+    return [value / length for value in mean]
+
+
+@pytest.mark.parametrize(("window", "overlap"), [(0, 0), (32, 0), (32, 8), (17, 7), (3, 0)])
+def test_vector_of_a_long_text_is_the_mean_of_its_windows(
+    stub: Any, tiny_bundle: Path, window: int, overlap: int
+) -> None:
+    """Vectors, counts, cuts and numbers of windows are those of windows made and pooled by hand."""
+    session = Session(read_bundle(tiny_bundle))
+    response = stub.EmbedQuery(
+        pb.EmbedQueryRequest(texts=TEXTS, options=options(window, overlap)), timeout=SECONDS
+    )
+    vectors = np.frombuffer(response.vectors.data, "<f4").reshape(len(TEXTS), -1)
+    for row, text in enumerate(TEXTS):
+        every = windows_of(tiny_bundle, text, window or 128, overlap)
+        made = every[:MAX_WINDOWS]
+        assert response.windows[row] == len(made)
+        assert response.truncated[row] == (len(every) > MAX_WINDOWS)
+        content = sum(len(ids) - 2 for ids in made) - overlap * (len(made) - 1)
+        assert response.token_counts[row] == content + 2
+        np.testing.assert_allclose(vectors[row], by_hand(session, made), atol=2e-6)
+    assert response.truncated[2]
+    assert response.timing.run_ns > 0
+
+
+def test_text_that_fits_keeps_its_vector(stub: Any, tiny_bundle: Path) -> None:
+    """What fits into one window has the bits that it has without windows, for queries and for documents."""
+    texts = [SHORT, "rain", "word " * 100]
+    plain = stub.EmbedQuery(pb.EmbedQueryRequest(texts=texts), timeout=SECONDS)
+    cut = stub.EmbedQuery(pb.EmbedQueryRequest(texts=texts, options=options(0, 20)), timeout=SECONDS)
+    batch = pb.EmbedDocumentsRequest(texts=[text.encode() for text in texts], options=options(0, 20))
+    (documents,) = stub.EmbedDocuments(iter([batch]), timeout=SECONDS)
+    assert plain.vectors.data == cut.vectors.data == documents.vectors.data
+    assert list(plain.windows) == list(cut.windows) == [item.windows for item in documents.items] == [1, 1, 1]
+    bundle = read_bundle(tiny_bundle)
+    ids = [one.ids for one in Tokenizer(bundle.tokenizer, 128).encode(texts)]
+    assert plain.vectors.data == Session(bundle).embed(ids).astype("<f4").tobytes()
+
+
+def test_documents_and_queries_agree(stub: Any) -> None:
+    """A document in windows has the vector that it has as a query, bit for bit, among refused neighbours."""
+    asked = options(24, 6)
+    query = stub.EmbedQuery(pb.EmbedQueryRequest(texts=TEXTS, options=asked), timeout=SECONDS)
+    texts = [b"", *(text.encode() for text in TEXTS), b"\xff"]
+    (answer,) = stub.EmbedDocuments(
+        iter([pb.EmbedDocumentsRequest(texts=texts, options=asked)]), timeout=SECONDS
+    )
+    assert answer.vectors.data == query.vectors.data
+    assert [item.windows for item in answer.items] == [0, *query.windows, 0]
+    assert [item.token_count for item in answer.items] == [0, *query.token_counts, 0]
+    assert [item.truncated for item in answer.items] == [False, *query.truncated, False]
+
+
+def test_windows_keep_their_vectors_when_cut_and_packed(stub: Any) -> None:
+    """Dimensions and types are taken from the pooled vector."""
+    full = stub.EmbedQuery(pb.EmbedQueryRequest(texts=TEXTS, options=options(32, 8)), timeout=SECONDS)
+    vectors = np.frombuffer(full.vectors.data, "<f4").reshape(len(TEXTS), -1)[:, :8]
+    expected = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    asked = options(32, 8, dimensions=8, vector_type=pb.VECTOR_TYPE_INT8)
+    packed = stub.EmbedQuery(pb.EmbedQueryRequest(texts=TEXTS, options=asked), timeout=SECONDS).vectors
+    scales = np.frombuffer(packed.scales, "<f4")[:, None]
+    values = np.frombuffer(packed.data, np.int8).reshape(expected.shape) * scales
+    np.testing.assert_allclose(values, expected, atol=scales.max() * 0.51)
+
+
+def test_reject_refuses_what_no_window_holds(stub: Any) -> None:
+    """A caller that wants no cut gets a reason for the text that its windows do not hold."""
+    asked = options(64, 0, truncation=pb.TRUNCATION_REJECT)
+    with pytest.raises(
+        grpc.RpcError, match=r"texts\[1\]: .* does not fit into 6 windows of 64 tokens"
+    ) as caught:
+        stub.EmbedQuery(pb.EmbedQueryRequest(texts=[LONG, ENDLESS], options=asked), timeout=SECONDS)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    batch = pb.EmbedDocumentsRequest(texts=[LONG.encode(), ENDLESS.encode()], options=asked)
+    (answer,) = stub.EmbedDocuments(iter([batch]), timeout=SECONDS)
+    assert [item.code for item in answer.items] == [0, grpc.StatusCode.INVALID_ARGUMENT.value[0]]
+    assert answer.vectors.rows == 1
+
+
+@pytest.mark.parametrize(
+    ("window", "overlap", "message"),
+    [
+        (129, 0, "options.chunking.window_tokens is 129, the model reads at most 128"),
+        (2, 0, "options.chunking.window_tokens is 2, the least is 3"),
+        (20, 10, "options.chunking.overlap_tokens is 10, it must be less than half"),
+        (2**32 - 1, 2**32 - 1, "options.chunking.window_tokens is 4294967295"),
+    ],
+)
+def test_bad_chunking(stub: Any, window: int, overlap: int, message: str) -> None:
+    """Options that cannot be are INVALID_ARGUMENT and name the field, for queries and for streams."""
+    asked = options(window, overlap)
+    calls: list[Callable[[], object]] = [
+        lambda: stub.EmbedQuery(pb.EmbedQueryRequest(texts=["a"], options=asked), timeout=SECONDS),
+        lambda: list(
+            stub.EmbedDocuments(
+                iter([pb.EmbedDocumentsRequest(texts=[b"a"], options=asked)]), timeout=SECONDS
+            )
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.RpcError, match=message) as caught:
+            call()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_limit_is_told(stub: Any) -> None:
+    """GetModel tells how many windows a text may have, and the number of the model."""
+    model = stub.GetModel(pb.GetModelRequest(), timeout=SECONDS)
+    assert (model.limits.max_windows, model.generation) == (MAX_WINDOWS, 1)
+
+
+def test_windows_count_towards_the_stream_s_bytes(
+    start_worker: Callable[..., Any], stub_for: Callable[..., Any], tiny_bundle: Path
+) -> None:
+    """Texts that become a hundred times their bytes in windows stay within bounded memory."""
+    server = start_worker(
+        tiny_bundle, "--max-batch-bytes", "1048576", "--max-stream-bytes-in-flight", "2097152"
+    )
+
+    def resident() -> int:
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+    stub = stub_for(server)
+    stub.EmbedQuery(pb.EmbedQueryRequest(texts=[LONG], options=options(3)), timeout=SECONDS)
+    before = resident()
+    # 512 texts of 64 windows of one new token each would hold 32,768 windows, some 20 MB.
+    text = b"a b c d e f g h i j k l m n o p q r s t u v w x y z " * 3
+    batch = pb.EmbedDocumentsRequest(texts=[text] * 512, options=options(3))
+    (answer,) = stub.EmbedDocuments(iter([batch]), timeout=2 * SECONDS)
+    assert {(item.code, item.windows, item.truncated) for item in answer.items} == {(0, 64, True)}
+    assert len({answer.vectors.data[row * 128 : row * 128 + 128] for row in range(512)}) == 1
+    assert resident() - before < 24 << 20
