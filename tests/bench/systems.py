@@ -99,21 +99,22 @@ class Pool:
 
     name = "embedpool"
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, bundle: Path, *options: str) -> None:
         self.bundle = bundle
+        (HOME / "log").mkdir(parents=True, exist_ok=True)
         with (HOME / "log" / "pool").open("w") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "worker", "serve", "--bundle", str(bundle)),
-                    *("--listen", "127.0.0.1:0", "--stop-on-stdin-close"),
+                    *("--listen", "127.0.0.1:0", "--stop-on-stdin-close", *options),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
             )
-        assert self._process.stdout is not None
-        word, _, self.address = self._process.stdout.readline().strip().partition(" ")
+        assert self.process.stdout is not None
+        word, _, self.address = self.process.stdout.readline().strip().partition(" ")
         if word != "ready":
             raise SystemExit(f"error: the pool did not start; it says why in {HOME / 'log' / 'pool'}")
         self._output = HOME / "out" / "embedpool"
@@ -140,7 +141,7 @@ class Pool:
 
     def close(self) -> None:
         """Stops the pool."""
-        self._process.communicate(timeout=STOP_SECONDS)
+        self.process.communicate(timeout=STOP_SECONDS)
 
 
 def cold_rate(peer: Peer, corpus: Path) -> float:
