@@ -2,6 +2,6 @@
 
 import os
 
-# Since 1.29 ONNX Runtime tells its maker what runs here, unless this is set before it is imported, and keeps a
+# Since 1.29 ONNX Runtime tells its maker what runs, unless this is set before it is imported, and keeps a
 # database in the home folder that every process holds open. Who serves texts expects neither.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
