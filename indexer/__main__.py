@@ -1,4 +1,4 @@
-"""The command line: `python -m indexer run`, `search` and `verify`.
+"""The command line: `python -m indexer run`, `search`, `verify` and `recall`.
 
 Errors are one line on stderr. Exit code 0: done; 1: failed; 2: wrong usage; 128 + number: a signal
 stopped it.
@@ -8,8 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,68 +16,19 @@ from typing import Any
 import click
 from rich.console import Console
 
-from indexer.client import Access, TlsConfig
-from indexer.config import AUTO, FlowConfig, PlanConfig, RunConfig, VectorType
+from indexer.client import Access
+from indexer.config import AUTO, FlowConfig, PlanConfig, RunConfig, VectorType, Wishes
 from indexer.errors import ConfigError, IndexerError, StoppedError, StoreError
+from indexer.memory_rule import parse_bytes
 from indexer.pipeline import reach, run_index
-from indexer.pool_process import private_pool
+from indexer.pool_options import access_of, open_pool, pool_options
+from indexer.recall_command import recall, wish_options
 from indexer.reembed import check_sample
 from indexer.report import hits_as_text, query_lines, read_queries, summary_lines
 from indexer.search import Searcher
 from indexer.verify import verify_index
 
 _MIB = 1 << 20
-
-
-def _pool_options(command: Callable[..., None]) -> Callable[..., None]:
-    bundle = click.option(
-        "--bundle",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
-        help="Bundle to serve with a private pool, which is started and stopped, in place of --worker.",
-    )
-    worker = click.option("--worker", help="HOST:PORT or unix:PATH of a running pool; several with commas.")
-    for option in reversed((worker, bundle, *_ACCESS_OPTIONS)):
-        command = option(command)
-    return command
-
-
-def _file_option(name: str, words: str) -> Callable[[Any], Any]:
-    return click.option(name, type=click.Path(path_type=Path, exists=True, dir_okay=False), help=words)
-
-
-_ACCESS_OPTIONS = (
-    _file_option("--tls-ca", "PEM certificates that sign the workers': connections are encrypted."),
-    _file_option("--tls-cert", "PEM certificate of this client, for workers that ask for one."),
-    _file_option("--tls-key", "PEM key of --tls-cert."),
-    _file_option("--token-file", "Bearer token for the workers, read again for each call."),
-)
-
-
-def _access(options: dict[str, Any]) -> Access:
-    """Takes the options of access out of a command's options."""
-    ca, cert, key, token = (options.pop(name) for name in ("tls_ca", "tls_cert", "tls_key", "token_file"))
-    tls = TlsConfig(ca, cert, key) if ca or cert or key else None
-    return Access(tls, token)
-
-
-@contextmanager
-def _pool(worker: str | None, bundle: Path | None, access: Access) -> Iterator[list[str]]:
-    """Yields the addresses of pools; one of `worker` and `bundle` is given."""
-    if (worker is None) == (bundle is None):
-        raise ConfigError("give one of --worker HOST:PORT (a running pool) and --bundle DIR (a private one)")
-    if bundle is not None:
-        if access != Access():
-            raise ConfigError(
-                "--tls-ca, --tls-cert, --tls-key and --token-file are for --worker; the private pool of "
-                "--bundle is on this machine, for this process alone"
-            )
-        with private_pool(bundle) as target:
-            yield [target]
-        return
-    targets = list(dict.fromkeys(part.strip() for part in (worker or "").split(",") if part.strip()))
-    if not targets:
-        raise ConfigError(f"--worker '{worker}' names no address; give HOST:PORT or unix:PATH")
-    yield targets
 
 
 @click.group(context_settings={"show_default": True})
@@ -92,14 +42,20 @@ def cli() -> None:
     "--input", "inputs", multiple=True, required=True, help="Parquet file or glob; may be repeated."
 )
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the index.")
-@_pool_options
+@pool_options
 @click.option("--id-column", default=PlanConfig.id_column, help="Column of ids: text or whole numbers.")
 @click.option(
     "--text-columns", default=",".join(PlanConfig.text_columns), help="Columns of text, joined by a newline."
 )
 @click.option(
-    "--index-key", default=AUTO, help="FAISS factory string; auto: exact up to 10,000 vectors, then IVF."
+    "--index-key",
+    default=AUTO,
+    help="FAISS factory string; auto: exact up to 10,000 vectors, then what suits the wishes below.",
 )
+@click.option(
+    "--max-index-memory-usage", help="Memory that the FAISS index may take, as 4GB or 512MiB.  [default: any]"
+)
+@wish_options
 @click.option(
     "--vector-type",
     type=click.Choice([kind.value for kind in VectorType]),
@@ -114,11 +70,18 @@ def cli() -> None:
 )
 def run(worker: str | None, bundle: Path | None, **options: Any) -> None:
     """Make an index, or go on with one: the same command after any interruption."""
-    access = _access(options)
+    access = access_of(options)
     config = RunConfig(
         inputs=options["inputs"],
         output=options["output"],
         index_key=options["index_key"],
+        wishes=Wishes(
+            memory_bytes=parse_bytes(options["max_index_memory_usage"])
+            if options["max_index_memory_usage"] is not None
+            else None,
+            target_recall=options["target_recall"],
+            max_query_ms=options["max_query_ms"],
+        ),
         plan=PlanConfig(
             id_column=options["id_column"],
             text_columns=tuple(name.strip() for name in options["text_columns"].split(",")),
@@ -134,7 +97,7 @@ def run(worker: str | None, bundle: Path | None, **options: Any) -> None:
             bytes_in_flight=options["mib_in_flight"] * _MIB,
         ),
     )
-    with _pool(worker, bundle, access) as targets:
+    with open_pool(worker, bundle, access) as targets:
         summary = run_index(config, targets, access, Console(stderr=True))
     for line in summary_lines(config.output, summary):
         click.echo(line)
@@ -143,10 +106,11 @@ def run(worker: str | None, bundle: Path | None, **options: Any) -> None:
 @cli.command()
 @click.argument("query", required=False)
 @click.option("--index", type=click.Path(path_type=Path), required=True, help="Folder of the index.")
-@_pool_options
+@pool_options
 @click.option("--queries", type=click.Path(path_type=Path), help="One query a line, or .jsonl with 'text'.")
 @click.option("-k", default=10, help="Hits for each query.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for each query.")
+@click.option("--mmap", is_flag=True, help="Leave the FAISS index in its file: it opens at once.")
 def search(
     query: str | None,
     index: Path,
@@ -155,14 +119,18 @@ def search(
     queries: Path | None,
     k: int,
     as_json: bool,
+    mmap: bool,
     **options: Any,
 ) -> None:
     """Find the documents nearest to QUERY, or to each query of a file."""
-    access = _access(options)
+    access = access_of(options)
     if (query is None) == (queries is None):
         raise ConfigError("give one of a query and --queries FILE")
     texts = [query] if query is not None else read_queries(queries or Path())
-    with _pool(worker, bundle, access) as targets, Searcher(index, targets, access) as searcher:
+    with (
+        open_pool(worker, bundle, access) as targets,
+        Searcher(index, targets, access, mapped=mmap) as searcher,
+    ):
         for line in searcher.unreached:
             click.echo(f"warning: {line}", err=True)
         for some in query_lines(texts):
@@ -176,15 +144,15 @@ def search(
 
 @cli.command()
 @click.option("--index", type=click.Path(path_type=Path), required=True, help="Folder of the index.")
-@_pool_options
+@pool_options
 @click.option("--sample", default=32, help="Documents to embed again, when a pool is given.")
 def verify(index: Path, worker: str | None, bundle: Path | None, sample: int, **options: Any) -> None:
     """Check counts, checksums, ids, vectors and the FAISS index; with a pool, embed a sample again."""
-    access = _access(options)
+    access = access_of(options)
     if worker is None and bundle is None:
         _verify(index, None, access, sample)
     else:
-        with _pool(worker, bundle, access) as targets:
+        with open_pool(worker, bundle, access) as targets:
             _verify(index, targets, access, sample)
 
 
@@ -200,6 +168,9 @@ def _verify(index: Path, targets: Sequence[str] | None, access: Access, sample: 
             failed.append(finding.check)
     if failed:
         raise StoreError(f"{index} is not sound: {', '.join(failed)} failed")
+
+
+cli.add_command(recall)
 
 
 def _stop(number: int, _: FrameType | None) -> None:

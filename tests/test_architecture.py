@@ -28,6 +28,7 @@ OWNERS = {
         "build_models/canvas.py",
         "build_models/plot.py",
         "build_models/comparison/chart.py",
+        "indexer/recall_plot.py",
     },
     "onnx": {
         "build_models/graphs/calibrate.py",
@@ -40,6 +41,7 @@ OWNERS = {
         "build_models/graphs/calibrate.py",
         "build_models/graphs/optimize.py",
     },
+    "opentelemetry": {"indexer/tracing.py", "worker/tracing.py"},
     "prometheus_client": {"worker/metrics.py"},
     "pyarrow": {"indexer/parquet.py", "indexer/unit_file.py", "build_models/quality/tables.py"},
     "safetensors": {"build_models/heads.py"},
@@ -84,6 +86,7 @@ NOT_LOADED_BY = {
         "pyarrow",
         "rich",
         "matplotlib",
+        "opentelemetry",  # of the extra `tracing`: loaded when traces are wanted
         "indexer",
         "build_models",
     },
