@@ -7,12 +7,14 @@ Assumes one event loop; one task calls `accept` and `wait_for_room`, another `fi
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
+from worker.calls import note_batch, stages_of
 from worker.config import Limits
 from worker.errors import RequestError, WorkerError
 from worker.gather import Gather
@@ -55,6 +57,9 @@ class Batch:
         texts: What is told of each text; None for a refused one.
         gather: Vectors and errors, row i for text i.
         lease: Keeps the model's processes until the answer is written.
+        began_ns: When it was taken in, by `time.perf_counter_ns`.
+        queued_ns: When its first texts were queued; 0 before.
+        tokenized_ns: When its last texts so far were tokenized.
     """
 
     def __init__(self, batch_id: int, model: Model, options: Options, texts: Sequence[bytes]) -> None:
@@ -66,6 +71,8 @@ class Batch:
         self.texts: list[Embedded | None] = []
         self.gather: Gather
         self.lease = ExitStack()
+        self.began_ns = self.tokenized_ns = time.perf_counter_ns()
+        self.queued_ns = 0
 
 
 class BulkStream:
@@ -175,6 +182,9 @@ class BulkStream:
                 self._statistics.embedded(Priority.BULK, text.token_count, truncated=text.truncated)
                 tokens += text.token_count
         self._measured(tokens, batch.gather.run_ns / 1e9)
+        run = (batch.gather.run_began_ns, batch.gather.run_ended_ns)
+        stages = stages_of(batch.began_ns, batch.tokenized_ns, batch.queued_ns, *run)
+        note_batch(batch.size, tokens, batch.model.manifest.fingerprint, stages)
 
     def close(self) -> None:
         """Drops what is still in flight."""
@@ -195,6 +205,8 @@ class BulkStream:
             await self._pooled.wait()
 
     def _queue(self, batch: Batch, first: int, outcomes: Sequence[Windows | WorkerError]) -> None:
+        batch.tokenized_ns = time.perf_counter_ns()
+        batch.queued_ns = batch.queued_ns or batch.tokenized_ns
         works: list[Work] = []
         for row, outcome in enumerate(outcomes, first):
             if isinstance(outcome, WorkerError):

@@ -3,6 +3,7 @@
 Guarantee: what comes out does not depend on the order in which outcomes come in. Assumes one event loop.
 """
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +21,8 @@ class Gather:
         errors: Row to the error that its text ended with.
         queue_ns: Longest wait of a text for a process, in nanoseconds.
         run_ns: Sum of the texts' shares of the model's runs, in nanoseconds.
+        run_began_ns: About when the first of them began, by `time.perf_counter_ns`; 0 before.
+        run_ended_ns: When the last of them was delivered.
     """
 
     def __init__(self, rows: int, dim: int, on_complete: Callable[[], None]) -> None:
@@ -27,6 +30,8 @@ class Gather:
         self.errors: dict[int, WorkerError] = {}
         self.queue_ns = 0
         self.run_ns = 0
+        self.run_began_ns = 0
+        self.run_ended_ns = 0
         self._missing = rows
         self._on_complete = on_complete
 
@@ -35,6 +40,8 @@ class Gather:
         self.vectors[row] = vector
         self.queue_ns = max(self.queue_ns, queue_ns)
         self.run_ns += run_ns
+        self.run_ended_ns = time.perf_counter_ns()
+        self.run_began_ns = min(self.run_began_ns or self.run_ended_ns, self.run_ended_ns - run_ns)
         self._count()
 
     def fail(self, row: int, error: WorkerError) -> None:

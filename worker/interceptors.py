@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 
-from worker.calls import REQUEST_ID, Call, begin_call, current_call
+from worker.calls import REQUEST_ID, Call, Recorder, Stage, begin_call, current_call, facts_of
 from worker.statistics import Statistics
 from worker.tokens import Role, Tokens
 
@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 HEALTH = "/grpc.health.v1.Health/"
 RELOAD = "/embedpool.v1.AdminService/Reload"
+# RPCs that are a span; of streams each batch is one.
+_TRACED = frozenset({"/embedpool.v1.EmbeddingService/EmbedQuery"})
 # Lines a second for failed RPCs of one status: a flood of refusals must not be one of disk writes. Arbitrary.
 _LINES_A_SECOND = 10
 # The server's own faults; all other failures are the caller's, or of the moment.
@@ -68,22 +70,23 @@ class Limiter:
 class Observer(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Gives each RPC an id, counts it, and logs how it ended: debug when OK, else info or warning."""
 
-    def __init__(self, statistics: Statistics) -> None:
+    def __init__(self, statistics: Statistics, recorder: Recorder | None = None) -> None:
         self._statistics = statistics
+        self._recorder = recorder
         self._limiter = Limiter()
 
     async def intercept_service(
         self, continuation: Callable[[_Details], Awaitable[_Handler]], details: _Details
     ) -> _Handler:
         """Returns the handler of an RPC, observed."""
-        call = begin_call(details.method, dict(details.invocation_metadata))
+        call = begin_call(details.method, dict(details.invocation_metadata), self._recorder)
         handler = await continuation(details)
         if handler is None:
             return None
 
         @contextlib.asynccontextmanager
         async def observed(context: _Context) -> AsyncIterator[None]:
-            began = time.perf_counter()
+            began = time.perf_counter_ns()
             gone = False
             try:
                 if handler.response_streaming:
@@ -95,12 +98,17 @@ class Observer(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 gone = True
                 raise
             finally:
-                self._ended(call, _status(context, gone=gone), time.perf_counter() - began)
+                self._ended(call, _status(context, gone=gone), began)
 
         return _around(handler, observed)
 
-    def _ended(self, call: Call, status: str, seconds: float) -> None:
+    def _ended(self, call: Call, status: str, began_ns: int) -> None:
         self._statistics.rpc_ended(call.method, status)
+        ended_ns = time.perf_counter_ns()
+        if call.recorder is not None and call.method in _TRACED:
+            facts = facts_of(call.texts, call.tokens, call.fingerprint) | {"rpc.grpc.status": status}
+            whole = Stage(call.method.lstrip("/"), began_ns, ended_ns)
+            call.recorder.record(call, whole, call.stages, facts)
         level = logging.DEBUG if status == "OK" else logging.WARNING if status in _FAULTS else logging.INFO
         if not _log.isEnabledFor(level):
             return
@@ -116,7 +124,7 @@ class Observer(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             *(
                 call.method,
                 status,
-                round(seconds * 1e3, 2),
+                round((ended_ns - began_ns) / 1e6, 2),
                 call.texts,
                 call.tokens,
                 call.caller or "-",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from worker.admission import Admission, Admitted, Waiting
+from worker.calls import note_query, stages_of
 from worker.config import ServeConfig
 from worker.gather import Gather
 from worker.intake import Intake, Options, check_query
@@ -85,11 +86,17 @@ class Queries:
         with self._admission.admitted(size, cost, waiting, model.manifest.max_tokens) as admitted:
             began = time.perf_counter_ns()
             tokenized = await self._intake.query(model.tokenizer, texts, options)
-            tokenize_ns = time.perf_counter_ns() - began
+            queued = time.perf_counter_ns()
             if extra := sum(text.extra_bytes for text in tokenized):
                 admitted.hold(extra)
             gather = await self._compute(tokenized, model, admitted)
-        return Embeddings(tokenized, gather, tokenize_ns)
+        note_query(
+            len(texts),
+            sum(text.token_count for text in tokenized),
+            model.manifest.fingerprint,
+            stages_of(began, queued, queued, gather.run_began_ns, gather.run_ended_ns),
+        )
+        return Embeddings(tokenized, gather, queued - began)
 
     async def _compute(self, texts: Sequence[Windows], model: Model, admitted: Admitted) -> Gather:
         number = self._next_number()

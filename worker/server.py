@@ -34,6 +34,7 @@ from worker.pool import Pool
 from worker.service import EmbeddingService
 from worker.statistics import Statistics
 from worker.tokens import Tokens
+from worker.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +73,11 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
     tokens = Tokens(config.auth)
     certificates = Certificates(config.tls) if config.tls.cert else None
     statistics = Statistics()
+    tracer = Tracer(config.tracing) if config.tracing.endpoint else None
     stop = _stop_event(config.stop_on_stdin_close)
-    server = grpc.aio.server(interceptors=(Observer(statistics), Guard(tokens)), options=_options(config))
+    server = grpc.aio.server(
+        interceptors=(Observer(statistics, tracer), Guard(tokens)), options=_options(config)
+    )
     status = health.aio.HealthServicer()
     changes: asyncio.Queue[bool] = asyncio.Queue()
     pool = Pool(model, config, changes.put_nowait, statistics)
@@ -109,6 +113,8 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
         intake.close()
         if page is not None:
             await asyncio.to_thread(page.stop)
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
     _log.info("ended unanswered_rpcs=%d", cut)
     return cut == 0
 
