@@ -110,8 +110,8 @@ class Access:
         if not isinstance(self.token, Path):
             return self.token or ""
         token = read_file(self.token, "token file").decode(errors="replace").strip()
-        if not token or not token.isascii() or not token.isprintable():
-            raise ConfigError(f"token file {self.token} holds no token; it is one line of ASCII")
+        if len(token.split()) != 1 or not token.isascii() or not token.isprintable():
+            raise ConfigError(f"token file {self.token} holds no token: it is one word of ASCII and no more")
         return token
 
 

@@ -28,12 +28,20 @@ class Connection:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Returns float32 `[texts, dim]`; raises RuntimeError when the server refuses."""
         body = json.dumps({"model": "bench", "input": list(texts)})
-        self._http.request("POST", "/embeddings", body, {"content-type": "application/json"})
-        answer = self._http.getresponse()
+        try:
+            answer = self._post(body)
+        except ConnectionError:
+            # Its server closes a connection that was idle for 5 seconds, whatever comes on it.
+            self._http.close()
+            answer = self._post(body)
         data = answer.read()
         if answer.status != http.client.OK:
             raise RuntimeError(f"HTTP {answer.status}: {data[:200]!r}")
         return np.array([row["embedding"] for row in json.loads(data)["data"]], dtype=np.float32)
+
+    def _post(self, body: str) -> http.client.HTTPResponse:
+        self._http.request("POST", "/embeddings", body, {"content-type": "application/json"})
+        return self._http.getresponse()
 
 
 class Infinity:

@@ -73,8 +73,9 @@ def measure(bundle: Path, corpus: Path, questions: Sequence[str], rounds: int = 
     """Runs all rounds and returns what `load_report` shows."""
     longest = max(texts_of(corpus)[1], key=len)
     with ExitStack() as stack:
-        pool, infinity = Pool(bundle), Infinity()
+        pool = Pool(bundle)
         stack.callback(pool.close)
+        infinity = Infinity()
         stack.callback(infinity.close)
         client = stack.enter_context(Client(pool.address))
         processes = client.model().processes

@@ -183,9 +183,12 @@ def test_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError):
             wrong()
     empty = tmp_path / "token"
-    empty.write_text("\n")
-    with pytest.raises(ConfigError, match="holds no token"):
-        Access(None, empty).read_token()
+    for words in ("", "\n", "two words", "one\ntwo", "t\u00f6ken"):
+        empty.write_text(words)
+        with pytest.raises(ConfigError, match="holds no token"):
+            Access(None, empty).read_token()
+    empty.write_text("secret\n")
+    assert Access(None, empty).read_token() == "secret"
     with pytest.raises(ConfigError, match="cannot read the token file"):
         Access(None, tmp_path / "none").read_token()
     assert "secret" not in repr(Access(None, "secret"))
