@@ -9,12 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from embedpool.v1 import embedding_service_pb2 as pb
 from worker.bulk import BulkStream
 from worker.errors import RequestError, UnavailableError
 from worker.intake import Options
 from worker.models import Model
+from worker.parsing import not_a_message
 from worker.wire import documents_response, read_options
 
 DRAINS = "the server drains; send what follows to another one"
@@ -88,6 +90,8 @@ class Conversation:
         try:
             await self.bulk.wait_for_room()
             return await self._context.read()
+        except DecodeError as error:
+            raise not_a_message(error) from None
         finally:
             self._between_batches = False
 

@@ -30,6 +30,7 @@ from worker.listen import bind, check_page
 from worker.metrics import MetricsPage
 from worker.models import load_model
 from worker.overview import Watch
+from worker.parsing import Parser
 from worker.pool import Pool
 from worker.service import EmbeddingService
 from worker.statistics import Statistics
@@ -76,7 +77,7 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
     tracer = Tracer(config.tracing) if config.tracing.endpoint else None
     stop = _stop_event(config.stop_on_stdin_close)
     server = grpc.aio.server(
-        interceptors=(Observer(statistics, tracer), Guard(tokens)), options=_options(config)
+        interceptors=(Observer(statistics, tracer), Guard(tokens), Parser()), options=_options(config)
     )
     status = health.aio.HealthServicer()
     changes: asyncio.Queue[bool] = asyncio.Queue()
