@@ -234,7 +234,8 @@ class AsyncClient:
         except AwayError as error:
             if CALL.get(Status(error.code)) is Meaning.BUSY:
                 members.balancer.busy(target, asyncio.get_running_loop().time(), error.retry_after)
-            else:
+            elif error.code != Status.DEADLINE_EXCEEDED or seconds >= self._retry.attempt:
+                # A caller with little time says nothing about the pool.
                 members.failed(target, error)
             raise
         except ModelMismatchError as error:

@@ -62,9 +62,11 @@ class Members:
         self._errors: dict[str, PoolError] = {}
         self._probes: set[asyncio.Task[None]] = set()
         self._met = False
+        self._closed = False
 
     async def close(self) -> None:
         """Ends all connections and what is in flight on them."""
+        self._closed = True
         for probe in self._probes:
             probe.cancel()
         await asyncio.gather(*self._probes, return_exceptions=True)
@@ -95,6 +97,8 @@ class Members:
         clock = asyncio.get_running_loop().time
         await self._meet(deadline)
         while True:
+            if self._closed:
+                raise PoolError("the client is closed; make a new one")
             self._start_probes()
             draws = random.random(), random.random()  # noqa: S311 - spreads load, keeps no secret
             target = self.balancer.choose(clock(), *draws, avoid)
@@ -104,7 +108,9 @@ class Members:
             await self._wait(deadline)
 
     def failed(self, target: str, error: AwayError) -> None:
-        """Sets a pool aside after a call failed there."""
+        """Sets a pool aside after a call failed there; one that is aside already stays as it is."""
+        if self.balancer.standings[target].state is not State.UP:
+            return
         self._errors[target] = error
         jitter = random.random()  # noqa: S311 - spreads load, keeps no secret
         self.balancer.aside(target, asyncio.get_running_loop().time(), error.retry_after, jitter)

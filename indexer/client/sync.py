@@ -7,6 +7,7 @@ Costs a fraction of a millisecond a call for the way to the loop's thread and ba
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from indexer.client.documents import Cutter, TextBatch
 from indexer.client.members import Target
 from indexer.client.settings import Access, Chunking, Options, RetryConfig, TlsConfig, VectorType
 from indexer.client.statistics import Statistics
+from indexer.client.status import Status
 from indexer.config import FlowConfig
 from indexer.errors import AwayError, PoolError
 
@@ -102,8 +104,7 @@ class Client:
         """Ends the connections and every call on them; a second time does nothing."""
         if self._loop.is_closed():
             return
-        self._run(self._client.close())
-        self._run(self._loop.shutdown_asyncgens())
+        self._run(self._finish())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -214,7 +215,8 @@ class Client:
             while job.pending:
                 yield from self._run(job.take(deadline))
         finally:
-            self._run(job.close())
+            if not self._loop.is_closed():
+                self._run(job.close())
 
     def statistics(self, *, timeout: float = TIMEOUT_SECONDS) -> Mapping[str, Statistics]:
         """Returns what each pool counted since its start, by address; a pool that is away is left out.
@@ -224,6 +226,13 @@ class Client:
             PoolError: One refuses.
         """
         return self._run(self._client.statistics(timeout=timeout))
+
+    async def _finish(self) -> None:
+        await self._client.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def _standings(self) -> tuple[Target, ...]:
         return self._client.targets
@@ -236,6 +245,8 @@ class Client:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise PoolError("the client was closed during the call", Status.CANCELLED) from None
         except BaseException:
             future.cancel()
             raise

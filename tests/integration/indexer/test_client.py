@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from indexer.client import AsyncClient, Client, Document, Status
+from indexer.client import AsyncClient, Chunking, Client, Document, Status
 from indexer.config import FlowConfig
 from indexer.errors import AwayError, ConfigError, PoolError
 from tests.integration.conftest import TRAP_DIM, TRAP_WORDS
@@ -73,6 +73,24 @@ def test_vectors_arrive_as_they_were_computed(trap_bundle: Path, start_worker: S
             client.embed_query(["w1", ""])
         assert caught.value.code == "INVALID_ARGUMENT"
         assert "texts[1]" in str(caught.value)
+
+
+def test_long_texts_are_cut_or_go_in_windows(trap_bundle: Path, start_worker: StartWorker) -> None:
+    """100 tokens at a model of 32: cut and told, or in four windows whose weighted mean is the whole's."""
+    server = start_worker(trap_bundle, "--processes", "1")
+    text = " ".join(f"w{number % 96}" for number in range(100))
+    with Client(server.address) as client:
+        (cut,) = client.embed_documents([text])
+        (whole,) = client.embed_documents([text], chunking=Chunking())
+        (refused,) = client.embed_documents([text], reject_long=True)
+        narrow = client.embed_query(text, chunking=Chunking(window_tokens=16), prompt_name="question")
+    assert (cut.truncated, cut.windows, cut.token_count) == (True, 1, 32)
+    assert (whole.truncated, whole.windows, whole.token_count) == (False, 4, 100)
+    assert (refused.ok, refused.code) == (False, Status.INVALID_ARGUMENT)
+    assert whole.vector is not None
+    np.testing.assert_allclose(whole.vector, _oracle(text), atol=1e-5)
+    assert narrow.windows.tolist() == [7]
+    assert not narrow.truncated.any()
 
 
 def test_bad_documents_are_outcomes_among_the_good(trap_bundle: Path, start_worker: StartWorker) -> None:

@@ -166,6 +166,40 @@ def test_a_hung_pool_s_call_goes_to_another() -> None:
         released.set()
 
 
+def test_a_caller_with_little_time_says_nothing_about_the_pool() -> None:
+    """A query that is given 50 ms fails by itself; the pool goes on with the calls of others."""
+
+    def slow(number: int, request: Any, context: Any) -> None:
+        if request.texts[0] == "slow":
+            time.sleep(0.5)
+
+    with _serving(slow) as (server,), Client(server.address) as client:
+        client.embed_query("abc")
+        with pytest.raises(AwayError) as caught:
+            client.embed_query("slow", timeout=0.05)
+        assert caught.value.code == "DEADLINE_EXCEEDED"
+        assert client.targets[0].up
+
+
+def test_closing_ends_the_calls_of_other_threads() -> None:
+    """A call that waits while its client is closed ends with an error, and nobody hangs."""
+    arrived, released = threading.Event(), threading.Event()
+
+    def hang(number: int, request: Any, context: Any) -> None:
+        arrived.set()
+        released.wait(30)
+
+    with _serving(hang) as (server,), ThreadPoolExecutor(1) as caller:
+        client = Client(server.address)
+        call = caller.submit(client.embed_query, "abc")
+        assert arrived.wait(10)
+        client.close()
+        client.close()
+        with pytest.raises(PoolError, match="closed"):
+            call.result(10)
+        released.set()
+
+
 def test_retries_end_with_the_deadline_and_with_the_budget() -> None:
     """A pool that always fails: the caller hears it in time; a client whose calls all fail stops retrying."""
 
