@@ -87,7 +87,7 @@ def load_model(path: Path, generation: int, max_tokens: int) -> Model:
     Raises:
         BundleError: It cannot be read, is damaged, computes no vectors, or other ones on this CPU.
     """
-    bundle = read_bundle(path)
+    bundle = read_bundle(path.resolve())  # a link that is turned to the next bundle leaves this one as it is
     if bundle.manifest.task is not Task.EMBEDDING:
         raise BundleError(
             f"bundle {bundle.path} is built for the task {bundle.manifest.task}, the worker serves "

@@ -29,8 +29,8 @@ from worker.work import Work
 
 _log = logging.getLogger(__name__)
 
-# Longest time between two looks for stuck processes, in seconds; arbitrary. A quarter of the shortest deadline
-# where that is less.
+# Seconds between two looks for stuck processes; arbitrary, and a quarter of the shortest deadline where that
+# is less.
 _WATCH_SECONDS = 1.0
 _MODEL_GONE = (
     "the model that this text was accepted for ended, and its files have changed since; send it again"
@@ -57,6 +57,7 @@ class Pool:
         statistics: Statistics,
     ) -> None:
         self._config = config
+        self._path = config.bundle  # as it was given: a link may lead elsewhere by the next reload
         self._on_liveness = on_liveness
         self._statistics = statistics
         self._watch_seconds = min(_WATCH_SECONDS, config.hang_seconds / 4, config.run_seconds / 4)
@@ -129,7 +130,7 @@ class Pool:
         What was accepted before is computed by the old model, whose processes end with its last lease.
 
         Args:
-            path: The bundle's folder; None for the one that serves, read again.
+            path: The bundle's folder; None for the one that was given last, read again.
 
         Raises:
             BundleError: It cannot be read, is damaged, or cannot be served here; the old model serves on.
@@ -142,18 +143,17 @@ class Pool:
         if self._reloading:
             raise ReloadRunningError("another reload is under way; try again when it has ended")
         previous = self.current
+        wanted = self._path if path is None else path
         self._reloading = True
         try:
             model = await asyncio.to_thread(
-                load_model,
-                previous.bundle.path if path is None else path,
-                previous.generation + 1,
-                self._config.max_tokens,
+                load_model, wanted, previous.generation + 1, self._config.max_tokens
             )
             if model.bundle == previous.bundle:
                 return ReloadResult(previous, previous, changed=False)
             self._next = Crew(model, self._config, self, self._clock)
             await self._next.start()
+            self._path = wanted
             return self._take_over(self._next)
         finally:
             self._next = None

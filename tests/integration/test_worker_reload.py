@@ -3,9 +3,10 @@
 import asyncio
 import dataclasses
 import os
+import queue
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from embedpool.v1 import embedding_service_pb2 as pb
 from tests.conftest import MakeModel
 from worker.bundle import read_bundle, write_manifest
 from worker.config import ServeConfig
@@ -25,9 +27,11 @@ from worker.scheduler import Priority
 from worker.session import Session
 from worker.slot import Slot
 from worker.statistics import End, Statistics
+from worker.tokenizer import Tokenizer
 from worker.work import Work
 
 SECONDS = 60.0
+TEXTS = [f"{'word ' * (number * 7 % 60)}text number {number}" for number in range(40)]
 Ids = NDArray[np.int64]
 
 
@@ -45,7 +49,7 @@ def other_bundle(make_model: MakeModel, eval_data: Path, tmp_path_factory: pytes
         BuildConfig(
             model=str(model),
             out=folder / "bundle",
-            recipes=parse_recipes("fp32"),
+            recipes=parse_recipes("int8-dynamic"),
             eval_data=(eval_data,),
             gate=Gate(min_retention=0.5, min_bound=0, min_overlap=0),
         )
@@ -302,3 +306,72 @@ def test_shorter_longest_input_is_another_model(tiny_bundle: Path) -> None:
     assert (len(tokens.ids), tokens.truncated) == (10, True)
     for same in (0, manifest.max_tokens, manifest.max_tokens + 1):
         assert served_manifest(manifest, same) == manifest
+
+
+def by_text(bundle: Path) -> dict[str, bytes]:
+    """Returns each text's packed vector, computed in this process, alone."""
+    read = read_bundle(bundle)
+    tokens = Tokenizer(read.tokenizer, read.manifest.max_tokens).encode(TEXTS)
+    session = Session(read)
+    return {text: session.embed([one.ids]).tobytes() for text, one in zip(TEXTS, tokens, strict=True)}
+
+
+def turn(link: Path, bundle: Path) -> None:
+    """Makes a link lead to a bundle, at once."""
+    fresh = link.with_suffix(".new")
+    fresh.symlink_to(bundle)
+    fresh.replace(link)
+
+
+def test_hangup_turns_a_server_over(
+    start_worker: Callable[..., Any],
+    stub_for: Callable[..., Any],
+    tiny_bundle: Path,
+    other_bundle: Path,
+    tmp_path: Path,
+) -> None:
+    """SIGHUP to and fro amid a bulk stream: each answer is, bit for bit, of the model that it names."""
+    bundles = [tiny_bundle, other_bundle]
+    names = [read_bundle(bundle).manifest.fingerprint for bundle in bundles]
+    expected = {name: by_text(bundle) for name, bundle in zip(names, bundles, strict=True)}
+    turn(tmp_path / "served", tiny_bundle)
+    server = start_worker(tmp_path / "served")
+    stub = stub_for(server)
+    orders: queue.Queue[pb.EmbedDocumentsRequest | None] = queue.Queue()
+    answers = stub.EmbedDocuments(iter(orders.get, None), timeout=SECONDS)
+    sent = answered = 0
+
+    def order() -> None:
+        nonlocal sent
+        texts = [TEXTS[(sent + place) % len(TEXTS)].encode() for place in range(9)]
+        orders.put(pb.EmbedDocumentsRequest(batch_id=sent, texts=texts))
+        sent += 1
+
+    def check() -> str:
+        nonlocal answered
+        answer = next(answers)
+        answered += 1
+        texts = [TEXTS[(answer.batch_id + place) % len(TEXTS)] for place in range(9)]
+        assert [item.code for item in answer.items] == [0] * 9
+        assert answer.vectors.data == b"".join(expected[answer.model_fingerprint][text] for text in texts)
+        return str(answer.model_fingerprint)
+
+    for _ in range(30):
+        order()
+    for wanted in (1, 0, 1):
+        turn(tmp_path / "served", bundles[wanted])
+        server.process.send_signal(signal.SIGHUP)
+        name = ""
+        while name != names[wanted]:
+            order()
+            check()
+            query = stub.EmbedQuery(pb.EmbedQueryRequest(texts=[TEXTS[sent % 40]]), timeout=SECONDS)
+            name = query.model_fingerprint
+            assert query.vectors.data == expected[name][TEXTS[sent % 40]]
+    orders.put(None)
+    while answered < sent:
+        assert check() in names
+    assert list(answers) == []
+    assert stub.GetModel(pb.GetModelRequest(), timeout=SECONDS).fingerprint == names[1]
+    assert server.terminate() == 0
+    assert "Traceback" not in server.log.read_text()
