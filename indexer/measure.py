@@ -1,5 +1,6 @@
 """Measures the FAISS index of a folder against the vectors in its units, and stores the setting to use."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,8 @@ def measure(built: Built, queries: Queries, k: int, console: Console, *, mapped:
         raise ConfigError(f"k is {k}, wanted at least 1")
     index = faiss_index.read_index(built.layout.index(built.generation.name), mapped=mapped)
     with Stage(console, "measuring", _PASSES * built.count, noun="vectors") as stage:
-        return tuning.evaluate(index, queries, lambda: built.read(stage.advance), k)
+        clock = time.perf_counter if mapped else time.thread_time
+        return tuning.evaluate(index, queries, lambda: built.read(stage.advance), k, clock)
 
 
 def tune(built: Built, wishes: Wishes, console: Console) -> Generation:
