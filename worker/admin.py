@@ -63,6 +63,8 @@ async def reload_on_hangup(pool: Pool) -> None:
         result = await pool.reload(None)
     except WorkerError as error:
         _log.warning("reload failed advice=%r why=%r", "the old model serves on", str(error))
+    except Exception:  # what else it may be, the next SIGHUP must be heeded
+        _log.exception("reload failed advice=%r", "the old model serves on")
     else:
         _log.info("reloaded changed=%s generation=%d", result.changed, result.model.generation)
 
