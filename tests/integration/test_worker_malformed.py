@@ -71,9 +71,11 @@ def test_random_bytes_as_messages(server: Any) -> None:
 def test_text_of_a_query_that_is_not_utf_8(server: Any) -> None:
     """A query whose string is not UTF-8 cannot be parsed: it is told so, the next one is served."""
     broken = pb.EmbedQueryRequest(texts=["ab"]).SerializeToString().replace(b"ab", b"\xff\xfe")
-    with grpc.insecure_channel(server.address) as channel:
-        with pytest.raises(grpc.RpcError, match="cannot be parsed.*strings in UTF-8") as caught:
-            channel.unary_unary(SERVICE + "EmbedQuery")(broken, timeout=SECONDS)
+    with (
+        grpc.insecure_channel(server.address) as channel,
+        pytest.raises(grpc.RpcError, match=r"cannot be parsed.*strings in UTF-8") as caught,
+    ):
+        channel.unary_unary(SERVICE + "EmbedQuery")(broken, timeout=SECONDS)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 

@@ -49,28 +49,6 @@ def test_query_gets_the_session_s_vectors(
     assert response.timing.tokenize_ns > 0
 
 
-def test_types_and_dimensions(
-    start_worker: Callable[..., Any], stub_for: Callable[..., Any], tiny_bundle: Path
-) -> None:
-    """Half floats, bytes with a scale, and cut vectors of unit length come out as numpy computes them."""
-    stub = stub_for(start_worker(tiny_bundle))
-    full = bare(tiny_bundle, TEXTS)
-    cut = full[:, :8] / np.linalg.norm(full[:, :8], axis=1, keepdims=True)
-
-    def ask(kind: pb.VectorType) -> Any:
-        options = pb.EmbeddingOptions(vector_type=kind, dimensions=8)
-        return stub.EmbedQuery(pb.EmbedQueryRequest(texts=TEXTS, options=options), timeout=30).vectors
-
-    halves = np.frombuffer(ask(pb.VECTOR_TYPE_FLOAT16).data, "<f2").reshape(3, 8)
-    np.testing.assert_allclose(halves, cut, rtol=1e-3, atol=1e-4)
-    packed = ask(pb.VECTOR_TYPE_INT8)
-    scales = np.frombuffer(packed.scales, "<f4")[:, None]
-    np.testing.assert_allclose(
-        np.frombuffer(packed.data, np.int8).reshape(3, 8) * scales, cut, atol=scales.max()
-    )
-    assert (packed.dim, packed.rows, packed.type) == (8, 3, pb.VECTOR_TYPE_INT8)
-
-
 def test_documents_get_a_status_each(
     start_worker: Callable[..., Any], stub_for: Callable[..., Any], tiny_bundle: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """From bytes to tokens or a reason, text by text."""
 
 import asyncio
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -81,6 +82,23 @@ def test_windows_that_do_not_hold_a_text(asked: Asked) -> None:
     assert len(asked.query(["red " * 6], strict)) == 1
     with pytest.raises(RequestError, match=r"texts\[0\]: .*does not fit into 3 windows of 2 tokens"):
         asked.query(["red " * 7], strict)
+
+
+def test_query_waits_neither_for_a_batch_nor_for_a_long_query(asked: Asked) -> None:
+    """A short query gets its tokens while the thread of bulk work and of long queries is busy."""
+    go_on = threading.Event()
+
+    async def scenario() -> None:
+        asked.intake._bulk_thread.submit(go_on.wait, 60)
+        long = asyncio.create_task(asked.intake.query(asked.tokenizer, ["red " * 9000], Options()))
+        (short,) = await asyncio.wait_for(asked.intake.query(asked.tokenizer, ["blue"], Options()), 60)
+        assert short.ids[0].tolist() == [2]
+        assert not long.done()
+        go_on.set()
+        (found,) = await asyncio.wait_for(long, 60)
+        assert found.truncated
+
+    asyncio.run(scenario())
 
 
 def test_prompt_is_tokenized_with_the_text(asked: Asked) -> None:
