@@ -154,6 +154,10 @@ class BulkStream:
             await self._room_for_windows()
             self._queue(batch, first, await self._intake.documents(model.tokenizer, chunk, batch.options))
 
+    def refused(self, texts: int) -> None:
+        """Notes the texts of a batch that was not accepted."""
+        self._statistics.text(Priority.BULK, Outcome.REFUSED, texts)
+
     def end(self) -> None:
         """Notes that no batch will be accepted any more."""
         self._ended = True

@@ -78,10 +78,17 @@ class Conversation:
     async def _read(self) -> None:
         try:
             while (request := await self._next()) is not grpc.aio.EOF:
-                self._agree(request)
-                await self.bulk.accept(request.batch_id, request.texts, self._options_for)
+                await self._accept(request)
         finally:
             self.bulk.end()
+
+    async def _accept(self, request: pb.EmbedDocumentsRequest) -> None:
+        try:
+            self._agree(request)
+            await self.bulk.accept(request.batch_id, request.texts, self._options_for)
+        except RequestError:
+            self.bulk.refused(len(request.texts))
+            raise
 
     async def _next(self) -> Any:
         if self._is_draining():

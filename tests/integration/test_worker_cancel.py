@@ -97,10 +97,12 @@ def test_every_text_is_counted_once(server: Any, stub_for: Callable[..., Any]) -
         stub.EmbedQuery(query("rain", ""), timeout=SECONDS)
     batch = pb.EmbedDocumentsRequest(texts=[b"rain", b"\xff", long.encode(), b"", b"hail"])
     (documents,) = stub.EmbedDocuments(iter([batch]), timeout=SECONDS)
+    with pytest.raises(grpc.RpcError, match="max_batch_items is 512"):
+        list(stub.EmbedDocuments(iter([pb.EmbedDocumentsRequest(texts=[b"a"] * 513)]), timeout=SECONDS))
     with counts_of(server) as counts:
-        now = counts.until(lambda now: now.documents.texts["ok"] == 3)
+        now = counts.until(lambda now: now.documents.texts["ok"] == 3 and not now.open_streams)
     assert dict(now.queries.texts) == {"ok": 2, "refused": 2}
-    assert dict(now.documents.texts) == {"ok": 3, "refused": 2}
+    assert dict(now.documents.texts) == {"ok": 3, "refused": 2 + 513}
     assert (now.queries.truncated, now.documents.truncated) == (1, 1)
     assert now.queries.tokens == sum(answer.token_counts)
     assert now.documents.tokens == sum(item.token_count for item in documents.items)
