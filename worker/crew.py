@@ -117,8 +117,13 @@ class Crew:
         await self._forker.stop()
         await asyncio.gather(*(child.wait() for child in children))
 
-    def run(self, slot: Slot, works: Sequence[Work]) -> None:
-        """Sends a run to a free process."""
+    def is_free(self, number: int) -> bool:
+        """Returns whether the process in a slot takes a run."""
+        return self.slots[number].free
+
+    def run(self, number: int, works: Sequence[Work]) -> None:
+        """Sends a run to the process in a slot, which is free."""
+        slot = self.slots[number]
         if slot.child is None:
             raise RuntimeError(f"slot {slot.number} has no process")
         slot.move(Event.SENT)

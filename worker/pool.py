@@ -1,15 +1,12 @@
 """The compute processes and the work that waits for them.
 
-Guarantees: each submitted text is delivered exactly once, with a vector or an error, unless its stream was
-cancelled; what a process that ended had to compute is computed again; a text is computed by its own model,
-also while another takes over; a slot computes one run at a time, whichever model's. Assumes one event loop:
-every method is called on it, nothing here blocks it.
+Guarantees: what `worker.dispatch` says of each text; a model's processes stay while it is current or leased,
+and end after that; a bundle that cannot be served leaves the model that serves as it is. Assumes one event
+loop: every method is called on it, nothing here blocks it.
 """
 
 import asyncio
 import logging
-import time
-from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,14 +14,14 @@ from typing import Any
 
 from worker.config import ServeConfig
 from worker.crew import Crew
-from worker.errors import ModelError, PoisonError, ReloadRunningError, UnavailableError
+from worker.dispatch import MODEL_GONE, Dispatch, give_up
+from worker.errors import ModelError, ReloadRunningError, UnavailableError
 from worker.frames import Answer
 from worker.hang import Clock
 from worker.models import Leases, Model, ReloadResult, load_model
 from worker.scheduler import Priority
 from worker.slot import ProcessView, Slot
 from worker.statistics import End, Statistics
-from worker.turns import Turns
 from worker.work import Work
 
 _log = logging.getLogger(__name__)
@@ -32,11 +29,6 @@ _log = logging.getLogger(__name__)
 # Seconds between two looks for stuck processes; arbitrary, and a quarter of the shortest deadline where that
 # is less.
 _WATCH_SECONDS = 1.0
-_MODEL_GONE = (
-    "the model that this text was accepted for ended, and its files have changed since; send it again"
-)
-# Ends that say something of the text that was computed.
-_BLAMED = frozenset({End.CRASHED, End.STUCK})
 
 
 class Pool:
@@ -63,11 +55,11 @@ class Pool:
         self._watch_seconds = min(_WATCH_SECONDS, config.hang_seconds / 4, config.run_seconds / 4)
         self._clock = Clock(2 * self._watch_seconds)
         self._leases = Leases(model, self._retire)
-        self._crews = {model.generation: Crew(model, config, self, self._clock)}
+        self._dispatch = Dispatch(config.processes, statistics)
+        self._crews: dict[int, Crew] = {}
+        self._add(Crew(model, config, self, self._clock))
         self._next: Crew | None = None
-        self._busy: dict[int, tuple[Crew, Priority]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._turns = Turns()
         self._live = self._started = self._stopping = self._reloading = False
         self._live_changed = self._clock.now()
 
@@ -87,11 +79,11 @@ class Pool:
 
     def waiting(self, priority: Priority) -> int:
         """Returns how many texts of a class wait for a process."""
-        return sum(crew.scheduler.waiting(priority) for crew in self._crews.values())
+        return self._dispatch.waiting(priority)
 
     def waiting_tokens(self, priority: Priority) -> int:
         """Returns the tokens of a class's texts that wait for a process."""
-        return sum(crew.scheduler.waiting_tokens(priority) for crew in self._crews.values())
+        return self._dispatch.waiting_tokens(priority)
 
     def processes(self) -> list[ProcessView]:
         """Returns what is to be told of each process."""
@@ -111,18 +103,18 @@ class Pool:
             raise
         self._started = True
         self._update_liveness()
-        self._feed_all()
+        self._dispatch.feed_all()
 
     async def stop(self) -> None:
         """Ends all processes; what waits is delivered as unavailable."""
-        self._stopping = True
+        self._stopping = self._dispatch.stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         crews = [*self._crews.values(), *([self._next] if self._next is not None else [])]
         await asyncio.gather(*(crew.stop() for crew in crews))
         for crew in crews:
-            _give_up(crew, "the pool stopped before this text was computed")
+            give_up(crew, "the pool stopped before this text was computed")
 
     async def reload(self, path: Path | None) -> ReloadResult:
         """Loads a bundle beside the one that serves, checks it, and has it take over.
@@ -159,8 +151,11 @@ class Pool:
             self._next = None
             self._reloading = False
 
+    def _add(self, crew: Crew) -> None:
+        self._crews[crew.model.generation] = self._dispatch.crews[crew.model.generation] = crew
+
     def _take_over(self, crew: Crew) -> ReloadResult:
-        self._crews[crew.model.generation] = crew
+        self._add(crew)
         previous = self._leases.take_over(crew.model)
         self._statistics.reloads += 1
         _log.info(
@@ -169,69 +164,37 @@ class Pool:
             *(crew.model.manifest.fingerprint, previous.manifest.fingerprint),
         )
         self._update_liveness()
-        self._feed_all()
+        self._dispatch.feed_all()
         return ReloadResult(previous, crew.model, changed=True)
 
     def submit(self, works: Sequence[Work]) -> None:
         """Queues texts, each for its model, and feeds idle processes."""
-        now = time.perf_counter_ns()
-        for_model: defaultdict[int, list[Work]] = defaultdict(list)
-        for work in works:
-            work.queued_ns = now
-            for_model[work.model.generation].append(work)
-        for generation, its in for_model.items():
-            if (crew := self._crews.get(generation)) is None or crew.hopeless:
-                for work in its:
-                    work.sink.fail(work.row, UnavailableError(_MODEL_GONE))
-            else:
-                crew.scheduler.submit(its)
-        self._feed_all()
+        self._dispatch.submit(works)
 
     def cancel(self, stream: int) -> None:
         """Drops a stream's texts: those that wait never reach the model, no outcome is delivered any more."""
-        for crew in self._crews.values():
-            crew.scheduler.cancel(stream)
+        self._dispatch.cancel(stream)
 
     def process_free(self, crew: Crew, slot: Slot) -> None:
         """Puts a new process to work; called by the crew."""
         self._update_liveness()
-        self._feed(slot.number)
+        self._dispatch.feed(slot.number)
 
     def process_answered(self, crew: Crew, slot: Slot, answer: Answer) -> None:
-        """Feeds the slot its next run, then delivers the outcome of the last; called by the crew."""
-        works = crew.scheduler.finish(slot.number)
-        _, priority = self._busy.pop(slot.number)
-        self._statistics.ran(priority, answer.run_ns / 1e9)
-        self._feed(slot.number)
-        share_ns = answer.run_ns // len(works)
-        for row, work in enumerate(works):
-            if work is None:
-                continue
-            if (failure := answer.failures.get(row)) is not None:
-                work.sink.fail(work.row, ModelError(f"{failure.doing}: {failure.message}"))
-            else:
-                work.sink.deliver(work.row, answer.vectors[row], work.sent_ns - work.queued_ns, share_ns)
+        """Passes an answer on; called by the crew."""
+        self._dispatch.answered(crew, slot.number, answer)
 
     def process_ended(self, crew: Crew, slot: Slot, end: End) -> None:
-        """Hands the process's run back; called by the crew."""
+        """Has the process's run done again; called by the crew."""
         self._statistics.process_ended(end)
-        if self._computes(crew, slot.number):
-            del self._busy[slot.number]
-            for work in crew.scheduler.died(slot.number, blamed=end in _BLAMED):
-                ended = work.deaths + work.kills
-                reason = f"computing this text of {work.tokens} tokens ended {ended} processes"
-                work.sink.fail(work.row, PoisonError(reason))
         self._update_liveness()
-        self._feed_all()
+        self._dispatch.ended(crew, slot.number, end)
 
     def model_not_loaded(self, crew: Crew) -> None:
         """Gives up what waits for an old model that cannot come back; called by the crew."""
         if crew.model is not self.current and not crew.live:
             crew.hopeless = True
-            _give_up(crew, _MODEL_GONE)
-
-    def _computes(self, crew: Crew, number: int) -> bool:
-        return number in self._busy and self._busy[number][0] is crew
+            give_up(crew, MODEL_GONE)
 
     def _retire(self, model: Model) -> None:
         if not self._stopping:
@@ -241,36 +204,8 @@ class Pool:
         """Ends a model's processes; its slots compute nothing else before they are gone."""
         await crew.stop()
         del self._crews[crew.model.generation]
-        for number in [number for number in self._busy if self._computes(crew, number)]:
-            del self._busy[number]
-        _give_up(crew, _MODEL_GONE)
+        self._dispatch.remove(crew.model.generation)
         _log.info("model retired generation=%d", crew.model.generation)
-        self._feed_all()
-
-    def _feed_all(self) -> None:
-        for number in range(self._config.processes):
-            self._feed(number)
-
-    def _feed(self, number: int) -> None:
-        if number in self._busy or self._stopping:
-            return
-        queries = {
-            generation: crew.scheduler.waiting(Priority.QUERY) > 0
-            for generation, crew in self._crews.items()
-            if crew.slots[number].free and any(map(crew.scheduler.waiting, Priority))
-        }
-        for generation in self._turns.order(queries)[:1]:
-            self._turns.went(generation, queries)
-            self._send(self._crews[generation], number)
-
-    def _send(self, crew: Crew, number: int) -> None:
-        works = crew.scheduler.start(number)
-        self._busy[number] = (crew, works[0].priority)
-        now = time.perf_counter_ns()
-        for work in works:
-            work.sent_ns = now
-            self._statistics.waited(work.priority, (now - work.queued_ns) / 1e9)
-        crew.run(crew.slots[number], works)
 
     def _update_liveness(self) -> None:
         live = self._started and self._crews[self.current.generation].live
@@ -287,7 +222,7 @@ class Pool:
                 crew.look_after(now)
             if not self._live and now - self._live_changed > self._config.start_seconds:
                 for crew in self._crews.values():
-                    _give_up(crew, "no process of the pool has lived for a long time; see the server's log")
+                    give_up(crew, "no process of the pool has lived for a long time; see the server's log")
 
     def _watch(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -298,8 +233,3 @@ class Pool:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("pool task failed error=%r", error)
-
-
-def _give_up(crew: Crew, reason: str) -> None:
-    for work in crew.scheduler.give_up():
-        work.sink.fail(work.row, UnavailableError(reason))

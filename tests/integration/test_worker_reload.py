@@ -19,13 +19,12 @@ from embedpool.v1 import embedding_service_pb2 as pb
 from tests.conftest import MakeModel
 from worker.bundle import read_bundle, write_manifest
 from worker.config import ServeConfig
-from worker.crew import Crew
+from worker.dispatch import Crew, Dispatch
 from worker.errors import BundleError, ModelError, ReloadRunningError, UnavailableError, WorkerError
 from worker.models import Model, load_model, served_manifest
 from worker.pool import Pool
 from worker.scheduler import Priority
 from worker.session import Session
-from worker.slot import Slot
 from worker.statistics import End, Statistics
 from worker.tokenizer import Tokenizer
 from worker.work import Work
@@ -57,34 +56,37 @@ def other_bundle(make_model: MakeModel, eval_data: Path, tmp_path_factory: pytes
     return folder / "bundle"
 
 
-class OneRunPool(Pool):
-    """A pool that fails when a slot computes two runs at a moment, whichever models' they are."""
+class OneRunDispatch(Dispatch):
+    """Fails when a slot computes two runs at a moment, whichever models' they are."""
 
-    computing: set[int]
+    def __init__(self, slots: int, statistics: Statistics) -> None:
+        super().__init__(slots, statistics)
+        self.computing: set[int] = set()
 
     def _send(self, crew: Crew, number: int) -> None:
         assert number not in self.computing
         self.computing.add(number)
         super()._send(crew, number)
 
-    def process_answered(self, crew: Crew, slot: Slot, answer: Any) -> None:
+    def answered(self, crew: Crew, number: int, answer: Any) -> None:
         """Notes that the slot computes nothing."""
-        self.computing.remove(slot.number)
-        super().process_answered(crew, slot, answer)
+        self.computing.remove(number)
+        super().answered(crew, number, answer)
 
-    def process_ended(self, crew: Crew, slot: Slot, end: End) -> None:
+    def ended(self, crew: Crew, number: int, end: End) -> None:
         """Notes that the slot computes nothing."""
-        if self._computes(crew, slot.number):
-            self.computing.remove(slot.number)
-        super().process_ended(crew, slot, end)
+        if number in self._busy and self._busy[number][0] is crew:
+            self.computing.remove(number)
+        super().ended(crew, number, end)
 
 
 @asynccontextmanager
-async def running(bundle: Path, processes: int = 2, **settings: Any) -> AsyncIterator[OneRunPool]:
+async def running(bundle: Path, processes: int = 2, **settings: Any) -> AsyncIterator[Pool]:
     """Starts a pool and stops it."""
     config = ServeConfig(bundle, "unused", processes, (None,) * processes, **settings)
-    pool = OneRunPool(load_model(bundle, 1, 0), config, lambda live: None, Statistics())
-    pool.computing = set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker.pool.Dispatch", OneRunDispatch)
+        pool = Pool(load_model(bundle, 1, 0), config, lambda live: None, Statistics())
     try:
         await pool.start()
         yield pool
