@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc
 
-from worker.config import Tls
 from worker.errors import ConfigError
+from worker.operation import Tls
 from worker.rotation import Rotated
 
 

@@ -11,7 +11,7 @@ import sys
 from datetime import UTC, datetime
 
 from worker.calls import current_call
-from worker.config import Log, LogFormat
+from worker.operation import Log, LogFormat
 
 _PAIR = re.compile(r"\s*\b(\w+)=(%[-.\d]*[a-z])(?=\s|$)")
 _PLACE = re.compile(r"%[-.\d]*[a-z]")

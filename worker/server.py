@@ -1,16 +1,9 @@
-"""The gRPC server: listens, starts the pool, tells its health, drains and ends.
-
-Signal handlers only set an event; `serve` acts.
-"""
+"""The gRPC server: listens, starts the pool, tells its health, drains and ends."""
 
 import asyncio
-import contextlib
 import logging
-import os
-import signal
-import threading
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -28,11 +21,12 @@ from worker.intake import Intake
 from worker.interceptors import Guard, Observer
 from worker.listen import bind, check_page
 from worker.metrics import MetricsPage
-from worker.models import load_model
+from worker.models import Model, load_model
 from worker.overview import Watch
 from worker.parsing import Parser
 from worker.pool import Pool
 from worker.service import EmbeddingService
+from worker.signals import first, on_hangup, stop_event
 from worker.statistics import Statistics
 from worker.tokens import Tokens
 from worker.tracing import Tracer
@@ -70,77 +64,99 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
     """
     model = load_model(config.bundle, 1, config.max_tokens)
     _warn_of_other_cpu(model.bundle)
-    intake = Intake(config.limits)
-    tokens = Tokens(config.auth)
-    certificates = Certificates(config.tls) if config.tls.cert else None
-    statistics = Statistics()
-    tracer = Tracer(config.tracing) if config.tracing.endpoint else None
-    stop = _stop_event(config.stop_on_stdin_close)
-    server = grpc.aio.server(
-        interceptors=(Observer(statistics, tracer), Guard(tokens), Parser()), options=_options(config)
-    )
-    status = health.aio.HealthServicer()
-    changes: asyncio.Queue[bool] = asyncio.Queue()
-    pool = Pool(model, config, changes.put_nowait, statistics)
-    service = EmbeddingService(config, pool, intake, statistics)
-    embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(service, server)
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    watch = Watch(config, pool, service, statistics)
-    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(pool, watch), server)
-    reflection.enable_server_reflection(_SERVICES, server)
-    address = bind(server, config, certificates)
-    page = _metrics_page(config, watch)
-    await _set_health(status, serving=False)
-    await server.start()
+    stop = stop_event(config.stop_on_stdin_close)
+    parts = _assemble(config, model)
+    address = bind(parts.rpc, config, parts.certificates)
+    if parts.page is not None:
+        parts.page.start()
+    await _set_health(parts.status, serving=False)
+    await parts.rpc.start()
     tasks = [
-        asyncio.create_task(_report_health(status, changes)),
-        asyncio.create_task(_heed_hangups(tokens, certificates, pool)),
+        asyncio.create_task(_report_health(parts.status, parts.liveness)),
+        asyncio.create_task(on_hangup(parts.take_up)),
     ]
     try:
-        if not await _first(pool.start(), stop.wait()):
+        if not await first(parts.pool.start(), stop.wait()):
             announce(address)
             _log.info(
                 "serving address=%s model=%s processes=%d", address, model.manifest.name, config.processes
             )
             await stop.wait()
         _log.info("draining seconds=%g", config.drain_seconds)
-        await status.enter_graceful_shutdown()
-        cut = await service.drain(config.drain_seconds)
+        await parts.status.enter_graceful_shutdown()
+        cut = await parts.service.drain(config.drain_seconds)
     finally:
         for task in tasks:
             task.cancel()
-        await server.stop(_FLUSH_SECONDS)
-        await pool.stop()
-        intake.close()
-        if page is not None:
-            await asyncio.to_thread(page.stop)
-        if tracer is not None:
-            await asyncio.to_thread(tracer.close)
+        await parts.end()
     _log.info("ended unanswered_rpcs=%d", cut)
     return cut == 0
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a server is made of; `liveness` has whether the pool can compute, each time that changes."""
+
+    rpc: grpc.aio.Server
+    status: health.aio.HealthServicer
+    liveness: "asyncio.Queue[bool]"
+    pool: Pool
+    service: EmbeddingService
+    intake: Intake
+    tokens: Tokens
+    certificates: Certificates | None
+    page: MetricsPage | None
+    tracer: Tracer | None
+
+    async def take_up(self) -> None:
+        """Reads tokens, certificates and the bundle again."""
+        _log.info("hangup effect=%r", "tokens, certificates and the bundle are read again")
+        self.tokens.look()
+        if self.certificates is not None:
+            self.certificates.look()
+        await reload_on_hangup(self.pool)
+
+    async def end(self) -> None:
+        """Stops everything; what is not answered by now is cut off."""
+        await self.rpc.stop(_FLUSH_SECONDS)
+        await self.pool.stop()
+        self.intake.close()
+        if self.page is not None:
+            await asyncio.to_thread(self.page.stop)
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
+
+
+def _assemble(config: ServeConfig, model: Model) -> _Parts:
+    """Makes all parts and joins them; nothing is started, no address is bound."""
+    tokens, statistics = Tokens(config.auth), Statistics()
+    tracer = Tracer(config.tracing) if config.tracing.endpoint else None
+    rpc = grpc.aio.server(
+        interceptors=(Observer(statistics, tracer), Guard(tokens), Parser()), options=_options(config)
+    )
+    status = health.aio.HealthServicer()
+    liveness: asyncio.Queue[bool] = asyncio.Queue()
+    pool = Pool(model, config, liveness.put_nowait, statistics)
+    intake = Intake(config.limits)
+    service = EmbeddingService(config, pool, intake, statistics)
+    watch = Watch(config, pool, service, statistics)
+    embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(service, rpc)
+    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(pool, watch), rpc)
+    health_pb2_grpc.add_HealthServicer_to_server(status, rpc)
+    reflection.enable_server_reflection(_SERVICES, rpc)
+    return _Parts(
+        *(rpc, status, liveness, pool, service, intake, tokens),
+        certificates=Certificates(config.tls) if config.tls.cert else None,
+        page=_metrics_page(config, watch),
+        tracer=tracer,
+    )
 
 
 def _metrics_page(config: ServeConfig, watch: Watch) -> MetricsPage | None:
     if not config.metrics.listen:
         return None
     check_page(config.metrics.listen, insecure=config.insecure)
-    page = MetricsPage(config.metrics.listen, watch.overview)
-    page.start()
-    return page
-
-
-async def _heed_hangups(tokens: Tokens, certificates: Certificates | None, pool: Pool) -> None:
-    """On each SIGHUP reads tokens, certificates and the bundle again."""
-    hangup = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
-    while True:
-        await hangup.wait()
-        hangup.clear()
-        _log.info("hangup effect=%r", "tokens, certificates and the bundle are read again")
-        tokens.look()
-        if certificates is not None:
-            certificates.look()
-        await reload_on_hangup(pool)
+    return MetricsPage(config.metrics.listen, watch.overview)
 
 
 def _warn_of_other_cpu(bundle: Bundle) -> None:
@@ -167,39 +183,6 @@ def _options(config: ServeConfig) -> list[tuple[str, int]]:
         # With it a second server on the same port would silently take half of the callers.
         ("grpc.so_reuseport", 0),
     ]
-
-
-async def _first(work: Coroutine[Any, Any, None], stop: Coroutine[Any, Any, object]) -> bool:
-    """Runs work until it ends or `stop` does; returns whether it was stopped."""
-    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(work), asyncio.create_task(stop)]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done():
-            tasks[0].result()
-            return False
-        return True
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _stop_event(stop_on_stdin_close: bool) -> asyncio.Event:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if stop_on_stdin_close:
-        threading.Thread(target=_wait_for_stdin, args=(loop, stop), daemon=True).start()
-    return stop
-
-
-def _wait_for_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    with contextlib.suppress(OSError):  # a closed descriptor is an end too
-        while os.read(0, 4096):
-            pass
-    with contextlib.suppress(RuntimeError):  # the loop has ended already
-        loop.call_soon_threadsafe(stop.set)
 
 
 async def _report_health(status: health.aio.HealthServicer, changes: "asyncio.Queue[bool]") -> None:

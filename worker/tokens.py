@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from worker.config import Auth
 from worker.errors import ConfigError
+from worker.operation import Auth
 from worker.rotation import Rotated
 
 _log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from typing import Any
 
 from worker.calls import Call, Stage
-from worker.config import Tracing
 from worker.errors import ConfigError
+from worker.operation import Tracing
 
 # Milliseconds that the last traces may take at the end; arbitrary.
 _FLUSH_MS = 3000

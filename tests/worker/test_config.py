@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.config import Limits, ServeConfig, Tls, Tracing
+from worker.config import Limits, ServeConfig
 from worker.errors import ConfigError
+from worker.operation import Tls, Tracing
 
 
 def test_defaults_agree() -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.integration.certificates import Authority, Pair
-from worker.config import ServeConfig, Tls
+from worker.config import ServeConfig
 from worker.credentials import Certificates, read_certificates
 from worker.errors import ConfigError
 from worker.listen import check_page, is_local
+from worker.operation import Tls
 from worker.rotation import Rotated
 
 

@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from worker.calls import begin_call
-from worker.config import LogFormat
 from worker.logs import formatter, is_worth_a_line
+from worker.operation import LogFormat
 
 
 def record_of(error: Exception) -> logging.LogRecord:

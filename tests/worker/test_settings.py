@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.config import LogFormat, ServeConfig
+from worker.config import ServeConfig
 from worker.errors import ConfigError
+from worker.operation import LogFormat
 from worker.settings import AUTO, Setting, build, settings
 from worker.sources import Resolved, resolve, to_toml
 

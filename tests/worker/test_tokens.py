@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.config import Auth
 from worker.errors import ConfigError
+from worker.operation import Auth
 from worker.tokens import Caller, Role, Tokens, read_tokens
 
 ONE = "one-token-of-some-length-0001"
