@@ -79,8 +79,11 @@ class Connection:
         self._stub = pb_grpc.EmbeddingServiceStub(self._channel)
 
     async def close(self) -> None:
-        """Ends the connection and every call on it."""
+        """Ends the connection and every call on it; none may begin afterwards."""
         await self._channel.close()
+        # gRPC closes the socket when the last reference goes. Tracebacks of ended tasks would hold one until
+        # Python looks for cycles, and the pool's socket with it.
+        del self._channel, self._stub
 
     async def model(self, seconds: float, request_id: str = "") -> Pool:
         """Returns what the pool serves; raises AwayError or PoolError."""
@@ -201,6 +204,7 @@ class DocumentStream:
         """Ends the stream, if it is open, and the connection."""
         if self._call is not None:
             self._call.cancel()
+            self._call = None
         await self._connection.close()
 
     def _failure(self, error: Any) -> PoolError:

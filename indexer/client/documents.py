@@ -238,6 +238,7 @@ class DocumentJob:
         """Ends the streams; what is not answered never will be."""
         self._runner.cancel()
         await asyncio.gather(self._runner, return_exceptions=True)
+        del self._runner, self._dispatcher  # as in `race`: they would hold each other, and connections
 
     def _check_model(self, target: str, fingerprint: str) -> None:
         """Raises ModelMismatchError for a second model: one result never mixes them."""

@@ -1,8 +1,9 @@
 """How much may be under way, and how long a pool may be away. No I/O; time is an argument."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 _FIRST_DELAY_SECONDS = 0.2  # after the first failure; doubles with each further one
 _LAST_DELAY_SECONDS = 5.0  # a pool that came back waits no longer than this
@@ -72,15 +73,23 @@ async def race(*coroutines: Coroutine[object, object, None]) -> None:
 
     Raises what the first to fail raised.
     """
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    tasks: list[asyncio.Task[Any]] = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    done: set[asyncio.Task[Any]] = set()
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        while done:
+            done.pop().result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end(tasks)
+        # What is raised here holds this frame, which must not hold the tasks that hold it: such a cycle would
+        # keep connections open until Python looks for cycles.
+        del tasks, done
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def forever() -> None:

@@ -1,8 +1,11 @@
 """The client with real pools: values, failover, draining, limits, TLS."""
 
 import asyncio
+import gc
+import itertools
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +205,32 @@ def test_a_stream_that_is_left_early_ends(trap_bundle: Path, start_worker: Start
         assert client.embed_query("w1").vectors.shape == (1, TRAP_DIM)
     with pytest.raises(PoolError, match="closed"):
         client.embed_query("w1")
+
+
+def test_streams_that_are_left_hold_no_connection(trap_bundle: Path, start_worker: StartWorker) -> None:
+    """The sockets of ended streams go with them, at the pool too, without Python looking for cycles."""
+    server = start_worker(trap_bundle, "--processes", "1")
+
+    def sockets() -> int:
+        links = [str(link.readlink()) for link in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+        return sum(link.startswith("socket:") for link in links)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with Client(server.address) as client:
+            client.embed_query("w1")
+            before = sockets()
+            for number in range(20):
+                stream = client.embed_documents(_text(place) for place in range(500))
+                list(itertools.islice(stream, number))
+                stream.close()  # type: ignore[attr-defined]  # it is a generator
+            deadline = time.monotonic() + 10
+            while sockets() > before + 1 and time.monotonic() < deadline:
+                client.embed_query("w1")  # the pool hears of the last ends within a call or two
+            assert sockets() <= before + 1
+    finally:
+        gc.enable()
 
 
 def test_nobody_there_is_told_in_time() -> None:
