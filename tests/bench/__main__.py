@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=["throughput", "latency"], help="one part (default: both); latency takes 8 minutes"
     )
-    parser.add_argument("--load-rounds", type=int, default=load.ROUNDS, help="of latency (default: 3)")
+    parser.add_argument("--load-rounds", type=int, default=load.ROUNDS, help="of latency (default: 2)")
     options = parser.parse_args()
     if not (DATA / "medquad" / "corpus.parquet").exists():
         raise SystemExit(f"error: {DATA} holds no medquad/corpus.parquet; the benchmark needs its texts")

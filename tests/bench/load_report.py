@@ -46,7 +46,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def _median(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.1f}"
+    return f"{np.nanmedian(values):.1f}"
 
 
 def _verdicts(results: Mapping[str, Any]) -> list[str]:
@@ -67,8 +67,7 @@ def _verdicts(results: Mapping[str, Any]) -> list[str]:
             f"longest document's median {typical:.1f} ms): {_held(p99 / run, _LIMIT_RUNS)} "
             f"(goal: at most {_LIMIT_RUNS})."
         )
-        pairs = zip(load["with_queries"], load["alone"], strict=True)
-        loss = statistics.median(1 - with_queries / alone for with_queries, alone in pairs)
+        loss = float(np.nanmedian(1 - np.divide(load["with_queries"], load["alone"])))
         share = statistics.median(load["query_share"])
         lines.append(
             f"{_LABELS[clients]}: bulk loses {100 * loss:.1f} % to the queries, whose own runs take "
