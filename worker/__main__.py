@@ -57,8 +57,6 @@ def _serve(config: ServeConfig) -> None:
     log_to_stderr(config.log)
     # Tokenizing has its own two threads; a thread per CPU on top would take the compute processes' cores.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    # gRPC's own lines would break the form of the log; its errors reach us as exceptions.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     complete = asyncio.run(serve_until_stopped(config, lambda address: click.echo(f"ready {address}")))
     if not complete:
         _fail(f"accepted work was not done within {config.drain_seconds:g} s; raise --drain-seconds", 1)

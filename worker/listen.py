@@ -60,6 +60,11 @@ def check_page(listen: str, *, insecure: bool) -> None:
 
 
 def _check_encrypted(config: ServeConfig, certificates: Certificates | None) -> None:
+    if config.listen.startswith(UNIX) and certificates is not None:
+        raise ConfigError(
+            f"{config.listen} is its owner's alone and needs no TLS, which clients could not check without a "
+            "host name: leave out --tls-cert and --tls-key, or listen on HOST:PORT"
+        )
     if is_local(config.listen) or certificates is not None:
         return
     if config.auth.token_file is not None or config.auth.admin_token_file is not None:
