@@ -9,11 +9,11 @@ Assumes one event loop; one task calls `accept` and `wait_for_room`, another `fi
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import NamedTuple
 
+from worker.batch import WINDOW_CHUNK_BYTES, Batch, Embedded, chunks_for
 from worker.calls import note_batch, stages_of
 from worker.config import Limits
 from worker.errors import RequestError, WorkerError
@@ -26,53 +26,6 @@ from worker.scheduler import Priority
 from worker.statistics import Outcome, Statistics
 from worker.windows import Windows
 from worker.work import Work, works_for
-
-# Text bytes tokenized in one go: small, so that processes get work before a large batch is tokenized whole
-# and streams take turns in between; large enough that a hop to the thread is cheap per text. Arbitrary.
-_CHUNK_BYTES = 64 * 1024
-# The same for texts that are cut into windows, in bytes that their windows may hold: by so much a stream can
-# pass its limit. Arbitrary.
-_WINDOW_CHUNK_BYTES = 1024 * 1024
-# Token ids and bookkeeping that a waiting text costs beside its bytes and its vector; an estimate.
-_ITEM_BYTES = 1024
-
-
-class Embedded(NamedTuple):
-    """What is told of a text beside its vector: tokens that are embedded, whether it was cut, its runs."""
-
-    token_count: int
-    truncated: bool
-    windows: int
-
-
-class Batch:
-    """One message on its way through the pool.
-
-    Attributes:
-        batch_id: The caller's number for it.
-        model: What computes it.
-        options: How its caller wants it.
-        size: How many texts it has.
-        cost: Bytes that it holds here, its windows aside.
-        texts: What is told of each text; None for a refused one.
-        gather: Vectors and errors, row i for text i.
-        lease: Keeps the model's processes until the answer is written.
-        began_ns: When it was taken in, by `time.perf_counter_ns`.
-        queued_ns: When its first texts were queued; 0 before.
-        tokenized_ns: When its last texts so far were tokenized.
-    """
-
-    def __init__(self, batch_id: int, model: Model, options: Options, texts: Sequence[bytes]) -> None:
-        self.batch_id = batch_id
-        self.model = model
-        self.options = options
-        self.size = len(texts)
-        self.cost = sum(map(len, texts)) + self.size * (_ITEM_BYTES + 4 * model.manifest.dim)
-        self.texts: list[Embedded | None] = []
-        self.gather: Gather
-        self.lease = ExitStack()
-        self.began_ns = self.tokenized_ns = time.perf_counter_ns()
-        self.queued_ns = 0
 
 
 class BulkStream:
@@ -150,7 +103,7 @@ class BulkStream:
         self._hold(batch.cost)
         if not texts:
             self._complete(batch)
-        for first, chunk in _chunks_for(texts, batch):
+        for first, chunk in chunks_for(texts, batch):
             await self._room_for_windows()
             self._queue(batch, first, await self._intake.documents(model.tokenizer, chunk, batch.options))
 
@@ -203,7 +156,7 @@ class BulkStream:
     async def _room_for_windows(self) -> None:
         """Waits while windows fill what batches leave of the limit; computing them makes room, so it ends."""
         while self._window_bytes >= max(
-            _WINDOW_CHUNK_BYTES, self._limits.max_stream_bytes_in_flight - self.bytes + self._window_bytes
+            WINDOW_CHUNK_BYTES, self._limits.max_stream_bytes_in_flight - self.bytes + self._window_bytes
         ):
             self._pooled.clear()
             await self._pooled.wait()
@@ -250,26 +203,3 @@ class BulkStream:
     def _complete(self, batch: Batch) -> None:
         self._done.append(batch)
         self._changed.set()
-
-
-def _chunks_for(texts: Sequence[bytes], batch: Batch) -> Iterator[tuple[int, Sequence[bytes]]]:
-    """Yields (index of the first, texts) in pieces to tokenize and to queue in one go."""
-    if (chunking := batch.options.chunking) is None:
-        return _chunks(texts, len, _CHUNK_BYTES)
-    special = batch.model.tokenizer.special_tokens
-    return _chunks(texts, lambda text: chunking.most_bytes(len(text), special), _WINDOW_CHUNK_BYTES)
-
-
-def _chunks(
-    texts: Sequence[bytes], size_of: Callable[[bytes], int], most: int
-) -> Iterator[tuple[int, Sequence[bytes]]]:
-    """Yields (index of the first, texts), cut so that each holds at most `most`, but one text at least."""
-    first = total = 0
-    for index, text in enumerate(texts):
-        size = size_of(text)
-        if index > first and total + size > most:
-            yield first, texts[first:index]
-            first, total = index, 0
-        total += size
-    if first < len(texts):
-        yield first, texts[first:]

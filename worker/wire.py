@@ -15,7 +15,7 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from embedpool.v1 import embedding_service_pb2 as pb
-from worker.bulk import Batch
+from worker.batch import Batch
 from worker.bundle import Manifest
 from worker.config import ServeConfig
 from worker.errors import (

@@ -12,7 +12,7 @@ from hypothesis import given
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, pre_tokenizers
 
-from worker.bulk import _CHUNK_BYTES, _chunks
+from worker.batch import _CHUNK_BYTES, _chunks
 from worker.config import Limits
 from worker.errors import RequestError, TokenizerError, WorkerError
 from worker.intake import Intake, Options, check_batch, check_query, decode
