@@ -141,14 +141,39 @@ def build(
 
 def _write(path: Path, index: VectorIndex, count: int) -> Written:
     make_folder(path.parent)
+    written: list[Written] = []
 
     def check(temporary: Path) -> None:
-        found = faiss_index.read_index(temporary).count
-        if found != count:
-            raise StoreError(f"{path} was written with {count} vectors and read back with {found}; run again")
+        # Mapped: to read it whole would take the memory of a second index.
+        found, size = faiss_index.read_index(temporary, mapped=True).count, temporary.stat().st_size
+        if (found, size) != (count, written[0].bytes):
+            raise StoreError(
+                f"{path} was written with {count} vectors in {written[0].bytes} bytes and read back with "
+                f"{found} in {size}; run again"
+            )
 
     with durable_stream(path, check) as stream:
-        return index.write(stream)
+        written.append(index.write(stream))
+    return written[0]
+
+
+def open_index(layout: Layout, generation: Generation, *, mapped: bool = False) -> VectorIndex:
+    """Opens the FAISS index of a generation with its search setting; `mapped` as `read_index` has it.
+
+    Raises:
+        StoreError: It is damaged, gone, or of another size than its `meta.json` says.
+        BuildError: It does not know a parameter of the setting.
+    """
+    path = layout.index(generation.name)
+    # A page of a mapped file that is not there would end the process.
+    if path.exists() and path.stat().st_size != generation.meta.bytes:
+        raise StoreError(
+            f"{path} has {path.stat().st_size:,} bytes, its meta.json says {generation.meta.bytes:,}; "
+            "delete CURRENT, and 'run' builds it from the units"
+        )
+    index = faiss_index.read_index(path, mapped=mapped)
+    index.configure(generation.meta.search)
+    return index
 
 
 def save_setting(

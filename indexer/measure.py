@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from indexer import faiss_index, generations, tuning
+from indexer import generations, tuning
 from indexer.config import Wishes
 from indexer.durable import exclusive
 from indexer.errors import BuildError, ConfigError, StoreError
@@ -19,6 +19,7 @@ from indexer.layout import Layout
 from indexer.ledger import Receipt, committed, load_plan, source_digest
 from indexer.plan import Plan
 from indexer.progress import Stage
+from indexer.recall import Setting
 from indexer.tuning import Evaluation
 
 _PASSES = 2  # over all vectors: for the exact answers, and for the exact scores of what was found
@@ -71,8 +72,16 @@ def sample_queries(built: Built, size: int) -> Queries:
     return tuning.held_out(built.read, built.count, size)
 
 
-def measure(built: Built, queries: Queries, k: int, console: Console, *, mapped: bool = False) -> Evaluation:
-    """Returns what the index finds at settings of rising effort.
+def measure(
+    built: Built,
+    queries: Queries,
+    k: int,
+    console: Console,
+    *,
+    mapped: bool = False,
+    also: Setting | None = None,
+) -> Evaluation:
+    """Returns what the index finds at settings of rising effort, and at the one of `also`.
 
     Raises:
         ConfigError: There is nothing to find or to search for, or `k` is below 1.
@@ -82,10 +91,10 @@ def measure(built: Built, queries: Queries, k: int, console: Console, *, mapped:
         raise ConfigError(f"{built.layout.root} holds {built.count} vectors: there is nothing to measure")
     if k < 1:
         raise ConfigError(f"k is {k}, wanted at least 1")
-    index = faiss_index.read_index(built.layout.index(built.generation.name), mapped=mapped)
+    index = generations.open_index(built.layout, built.generation, mapped=mapped)
     with Stage(console, "measuring", _PASSES * built.count, noun="vectors") as stage:
         clock = time.perf_counter if mapped else time.thread_time
-        return tuning.evaluate(index, queries, lambda: built.read(stage.advance), k, clock)
+        return tuning.evaluate(index, queries, lambda: built.read(stage.advance), k, clock, also)
 
 
 def tune(built: Built, wishes: Wishes, console: Console) -> Generation:

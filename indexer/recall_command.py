@@ -75,7 +75,8 @@ def recall(
         recall_plot.check_installed()
     built = measure.open_built(index)
     asked = _asked(built, queries, sample, worker, bundle, access)
-    evaluation = measure.measure(built, asked, k, Console(stderr=True), mapped=mmap)
+    in_use = built.generation.meta.search
+    evaluation = measure.measure(built, asked, k, Console(stderr=True), mapped=mmap, also=in_use)
     for line in recall_report.table_lines(built.generation.meta, evaluation):
         click.echo(line)
     pick = tune(evaluation, wishes)[0] if wishes.tuned else None

@@ -53,7 +53,7 @@ def draw(meta: Meta, evaluation: Evaluation, picked: Point | None, target: Path)
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=_INCHES, dpi=_DPI)
         FigureCanvasAgg(figure)
-        axes = figure.add_axes((0.09, 0.13, 0.87, 0.7))
+        axes = figure.add_axes((0.09, 0.13, 0.82, 0.7))
         _title(figure, meta, evaluation)
         _points(axes, evaluation, meta, picked)
         drawn = io.BytesIO()
@@ -95,7 +95,7 @@ def _points(axes: "Axes", evaluation: Evaluation, meta: Meta, picked: Point | No
     in_use = [point for point in evaluation.points if dict(point.setting) == dict(meta.search)]
     _marks(axes, in_use, "D", _INK, "in use by searches")
     _marks(axes, [picked] if picked is not None else [], "*", _ORANGE, "picked by the wishes")
-    _labels(axes, front)
+    _labels(axes, front, [*in_use, *([picked] if picked is not None else [])])
     axes.margins(x=0.06, y=0.12)
     plain = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
     axes.yaxis.set_major_formatter(plain)
@@ -123,14 +123,18 @@ def _marks(axes: "Axes", points: list[Point], marker: str, colour: str, label: s
         )
 
 
-def _labels(axes: "Axes", points: list[Point]) -> None:
-    step = -(-len(points) // _LABELS)
-    for point in points[::-1][::step]:
+def _labels(axes: "Axes", front: list[Point], marked: list[Point]) -> None:
+    """Names the marked points, and as many others as have room between them."""
+    step = -(-len(front) // _LABELS)
+    near = {at + beside for at, point in enumerate(front) if point in marked for beside in (-1, 1)}
+    others = [point for at, point in enumerate(front) if (len(front) - 1 - at) % step == 0 and at not in near]
+    for named in [*marked, *(point for point in others if point not in marked)]:
         axes.annotate(
-            point.name,
-            (point.recall, point.queries_per_second),
-            xytext=(7, 6),
+            named.name,
+            (named.recall, named.queries_per_second),
+            xytext=(8, 7),
             textcoords="offset points",
             fontsize=9,
-            color=_GREY,
+            color=_INK if named in marked else _GREY,
+            weight="bold" if named in marked else "normal",
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import faiss_index, generations
+from indexer import generations
 from indexer.client import Access
 from indexer.errors import ConfigError, StoreError
 from indexer.layout import Layout
@@ -75,8 +75,7 @@ class Searcher:
             QueryPool(index, self._plan.model, targets, access, wait_seconds) if targets is not None else None
         )
         try:
-            self._index = faiss_index.read_index(self._layout.index(generation.name), mapped=mapped)
-            self._index.configure(generation.meta.search)
+            self._index = generations.open_index(self._layout, generation, mapped=mapped)
         except BaseException:
             self.close()
             raise

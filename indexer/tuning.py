@@ -70,18 +70,25 @@ class Tuning:
         return (self.target_recall, self.max_query_ms) == (wishes.target_recall, wishes.max_query_ms)
 
 
-def settings(lists: int, graph: bool, count: int, k: int) -> Iterator[Setting]:
-    """Yields search settings of rising effort; one empty one for an index that knows none."""
+def settings(lists: int, graph: bool, count: int, k: int, also: Setting) -> Iterator[Setting]:
+    """Yields settings of rising effort, `also` among them; one empty one for an index that knows none."""
     if lists:
-        yield from ({"nprobe": value} for value in ladder(1, lists))
+        name, rungs = "nprobe", ladder(1, lists)
     elif graph:
-        yield from ({"efSearch": value} for value in ladder(k, max(k, min(count, _MOST_EF))))
+        name, rungs = "efSearch", ladder(k, max(k, min(count, _MOST_EF)))
     else:
         yield {}
+        return
+    yield from ({name: value} for value in sorted({*rungs, *(also[key] for key in also if key == name)}))
 
 
 def evaluate(
-    index: VectorIndex, queries: Queries, read: Read, k: int, clock: Clock = time.thread_time
+    index: VectorIndex,
+    queries: Queries,
+    read: Read,
+    k: int,
+    clock: Clock = time.thread_time,
+    also: Setting | None = None,
 ) -> Evaluation:
     """Measures an index, setting by setting, until more effort finds no more.
 
@@ -92,18 +99,19 @@ def evaluate(
         k: Hits wanted of each query.
         clock: Seconds. CPU time of the thread hardly sees what else the machine does; wall time sees waits
             for a disk.
+        also: A setting to measure among the others, as the one in use.
     """
     truth = ground_truth.nearest(queries, read(), k)
     measured: list[tuple[Setting, NDArray[np.int64], NDArray[np.float64]]] = []
     recalls: list[float] = []
     with one_thread():
-        for setting in settings(index.lists, index.graph, index.count, k):
+        for setting in settings(index.lists, index.graph, index.count, k, also or {}):
+            if is_level(recalls) and setting != also:
+                continue
             index.configure(setting)
             found, seconds = _asked(index, queries, k, clock)
             measured.append((setting, found, seconds))
             recalls.append(_by_id(found, truth))
-            if is_level(recalls):
-                break
     exact = ground_truth.scores_of(queries, np.concatenate([found for _, found, _ in measured], 1), read())
     points = tuple(
         _point(setting, recall_of(exact[:, at * k : (at + 1) * k], truth), seconds)

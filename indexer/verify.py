@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import faiss_index, generations, parquet
+from indexer import generations, parquet
 from indexer.documents import Reject
 from indexer.duplicates import find_duplicate
 from indexer.errors import IndexerError, StoreError
@@ -212,7 +212,7 @@ def check_faiss(index: Standing) -> str:
         raise StoreError(
             f"generation {generation.name} was built from other units: run the same 'run' command"
         )
-    built = faiss_index.read_index(path)
+    built = generations.open_index(index.layout, generation, mapped=True)
     expected = _row_ids(index)
     if not (built.count == meta.count == len(expected)) or not np.array_equal(built.ids(), expected):
         raise StoreError(

@@ -283,3 +283,22 @@ def test_a_searcher_of_vectors_needs_no_pool(mapped: bool, make_index: MakeIndex
                 searcher.search_vectors(wrong)
         with pytest.raises(ConfigError, match="has no pool to embed texts"):
             searcher.search(["words"])
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_an_index_of_another_size_is_not_opened(mapped: bool, make_index: MakeIndex) -> None:
+    """A file that lost its end is refused before any page of it is touched, and says what to do."""
+    root = make_index("IVF60,Flat")
+    path = Layout(root).index("000001")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreError, match=r"has [\d,]+ bytes, its meta.json says .*; delete CURRENT"):
+        Searcher(root, mapped=mapped)
+
+
+def test_the_setting_in_use_is_measured_too(make_index: MakeIndex) -> None:
+    """`recall` shows what searches use even where the ladder has no such rung."""
+    root = make_index("IVF60,Flat")
+    meta = Layout(root).meta("000001")
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"search": {"nprobe": 7}}))
+    lines = _recall("--index", root, "--sample", "50").splitlines()
+    assert [line.split()[1] for line in lines if "in use" in line] == ["7"]
