@@ -15,7 +15,7 @@ _LONGEST_DELAY = 10.0
 class State(Enum):
     """Where a slot is."""
 
-    STARTING = "starting"  # its process loads the model
+    STARTING = "starting"  # its process is forked and checks itself
     IDLE = "idle"
     RUNNING = "running"
     WAITING = "waiting"  # it has no process; one starts after a delay

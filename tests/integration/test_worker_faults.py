@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from embedpool.v1 import embedding_service_pb2 as pb
 from worker.bundle import read_bundle
+from worker.procfs import cpu_ticks
 from worker.session import Session
 from worker.tokenizer import Tokenizer
 
@@ -188,6 +189,24 @@ def test_no_orphans_when_the_server_is_killed(
     for child in children:
         ended, _, _ = select.select([child], [], [], SECONDS)
         os.close(child)
+        assert ended
+
+
+def test_no_orphan_that_computes(
+    start_worker: Callable[..., Any], stub_for: Callable[..., Any], trap_bundle: Path
+) -> None:
+    """A process that would compute for ever, and see no socket end, goes with a server that is killed too."""
+    server = start_worker(trap_bundle, "--processes", "1")
+    (pid,) = server.child_pids()
+    child, zygote = os.pidfd_open(pid), os.pidfd_open(server.zygote_pids()[0])
+    query = stub_for(server).EmbedQuery.future(pb.EmbedQueryRequest(texts=["hang"]), timeout=SECONDS)
+    before = cpu_ticks(pid)
+    while cpu_ticks(pid) < before + 5:
+        assert not query.done()
+    os.kill(server.process.pid, signal.SIGKILL)
+    for process in (child, zygote):
+        ended, _, _ = select.select([process], [], [], SECONDS)
+        os.close(process)
         assert ended
 
 
