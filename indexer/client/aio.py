@@ -7,9 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-import numpy as np
-
-from indexer.client.answers import Document, Embeddings, Pool, Timing
+from indexer.client.answers import Document, Embeddings, Pool, joined
 from indexer.client.channel import Connection, new_request_id
 from indexer.client.documents import Cutter, DocumentJob
 from indexer.client.members import Members, Target
@@ -123,7 +121,7 @@ class AsyncClient:
             some = wanted[start : start + size]
             left = deadline - asyncio.get_running_loop().time()
             parts.append(await self._embed_some(some, options, left, request_id))
-        return _joined(parts)
+        return joined(parts)
 
     async def _embed_some(
         self, texts: Sequence[str], options: Options, seconds: float, request_id: str
@@ -279,30 +277,3 @@ async def _each(texts: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
     else:
         for text in texts:
             yield text
-
-
-def _joined(parts: Sequence[Embeddings]) -> Embeddings:
-    """Returns the answers of several calls as one; raises ModelMismatchError for two models."""
-    first, last = parts[0], parts[-1]
-    for part in parts[1:]:
-        if part.fingerprint != first.fingerprint:
-            raise ModelMismatchError(
-                f"worker {first.target} serves model {first.fingerprint[:12]} and worker {part.target} "
-                f"{part.fingerprint[:12]}: one result would mix them; ask again"
-            )
-    if first is last:
-        return first
-    return Embeddings(
-        vectors=np.concatenate([part.vectors for part in parts]),
-        token_counts=np.concatenate([part.token_counts for part in parts]),
-        truncated=np.concatenate([part.truncated for part in parts]),
-        windows=np.concatenate([part.windows for part in parts]),
-        fingerprint=first.fingerprint,
-        timing=Timing(
-            queue=max(part.timing.queue for part in parts),
-            tokenize=sum(part.timing.tokenize for part in parts),
-            run=sum(part.timing.run for part in parts),
-        ),
-        target=last.target,
-        request_id=last.request_id,
-    )

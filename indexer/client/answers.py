@@ -1,7 +1,7 @@
 """What pools answer, as callers see it. No wire type, no I/O."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.client.status import Status
+from indexer.errors import ModelMismatchError
 from indexer.plan import Model
 
 NO_LIMIT: Final = sys.maxsize  # of a limit that a pool does not tell
@@ -103,6 +104,33 @@ class Embeddings:
     timing: Timing
     target: str
     request_id: str
+
+
+def joined(parts: Sequence[Embeddings]) -> Embeddings:
+    """Returns the answers of several calls as one; raises ModelMismatchError for two models."""
+    first, last = parts[0], parts[-1]
+    for part in parts[1:]:
+        if part.fingerprint != first.fingerprint:
+            raise ModelMismatchError(
+                f"worker {first.target} serves model {first.fingerprint[:12]} and worker {part.target} "
+                f"{part.fingerprint[:12]}: one result would mix them; ask again"
+            )
+    if first is last:
+        return first
+    return Embeddings(
+        vectors=np.concatenate([part.vectors for part in parts]),
+        token_counts=np.concatenate([part.token_counts for part in parts]),
+        truncated=np.concatenate([part.truncated for part in parts]),
+        windows=np.concatenate([part.windows for part in parts]),
+        fingerprint=first.fingerprint,
+        timing=Timing(
+            queue=max(part.timing.queue for part in parts),
+            tokenize=sum(part.timing.tokenize for part in parts),
+            run=sum(part.timing.run for part in parts),
+        ),
+        target=last.target,
+        request_id=last.request_id,
+    )
 
 
 @dataclass(frozen=True)
