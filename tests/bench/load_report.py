@@ -18,7 +18,7 @@ _STYLES = {"0": ":", "1": "--", "4": "-"}
 _NAMES = {"embedpool": "embedpool", "infinity": "Infinity 0.0.78 (torch)"}
 _HEAD = (
     "10 queries/s (open loop, timed from when each was due) beside clients that send batches of 32 MedQuAD "
-    "documents back to back, 256 tokens at most; {rounds} interleaved rounds."
+    "documents back to back, 256 tokens at most; {rounds} interleaved round(s)."
 )
 _LIMIT_RUNS = 1.5  # p99 under load, in longest runs
 _LIMIT_ALONE_MS = 1.0  # gRPC's own part of a query's median
@@ -29,6 +29,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     """Returns the report."""
     lines = [
         _HEAD.format(rounds=results["rounds"]),
+        f"Load average before: {results['machine']['load']} (on a quiet machine near 0; above it, do not read on).",
         "",
         "| system | load | query p50 ms | p99 ms | max ms | documents/s | with the queries |",
         "|---|---|---|---|---|---|---|",
@@ -46,7 +47,8 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def _median(values: Sequence[float]) -> str:
-    return f"{np.nanmedian(values):.1f}"
+    measured = [value for value in values if not np.isnan(value)]
+    return f"{statistics.median(measured):.1f}" if measured else "too few batches"
 
 
 def _verdicts(results: Mapping[str, Any]) -> list[str]:
