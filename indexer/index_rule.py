@@ -57,7 +57,7 @@ def choose_key(asked: str, count: int, dim: int, wishes: Wishes) -> KeyChoice:
 
     Any key but `auto` is taken as it is. `auto` without wishes is exact up to `FLAT_LIMIT` and IVF-Flat
     above. Of the kinds that fit into the memory it takes the largest one that is expected to meet the other
-    wishes; if none is, the one that is expected to find most.
+    wishes; if none is, the quickest that should find enough, or else the one that should find most.
 
     Raises:
         ConfigError: No kind fits into the memory; the message names the least memory and a kind for it.
@@ -102,20 +102,17 @@ def candidates(count: int, dim: int, wishes: Wishes) -> Iterator[Shape]:
 
 
 def _best(fitting: list[Shape], count: int, dim: int, wishes: Wishes) -> Shape:
-    """Returns the largest shape that should meet all wishes, or else the one that should find most."""
+    """Returns the largest that should meet all wishes, else the quickest that finds enough, else the best."""
     limit = math.inf if wishes.max_query_ms is None else wishes.max_query_ms
-    target = wishes.target_recall or 0.0
-    good = [
-        shape
-        for shape in fitting
-        if query_ms(shape, count, dim, wishes) <= limit and expected_ceiling(shape, dim) >= target
-    ]
+    target = wishes.target_recall or 1 - _MISSED_BY_DEFAULT
+    times = {shape: query_ms(shape, count, dim, wishes) for shape in fitting}
+    enough = [shape for shape in fitting if expected_ceiling(shape, dim) >= target]
+    good = [shape for shape in enough if times[shape] <= limit]
     if good:
         return max(good, key=lambda shape: shape.bytes(count, dim))
-    return max(
-        fitting,
-        key=lambda shape: (expected_ceiling(shape, dim), -query_ms(shape, count, dim, wishes)),
-    )
+    if enough:
+        return min(enough, key=lambda shape: times[shape])
+    return max(fitting, key=lambda shape: (expected_ceiling(shape, dim), -times[shape]))
 
 
 def _reason(chosen: Shape, shapes: list[Shape], count: int, dim: int, wishes: Wishes) -> str:

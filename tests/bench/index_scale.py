@@ -56,7 +56,7 @@ _HEAD = (
     "p99 ms",
     "build s",
     "file",
-    "RSS",
+    "memory",
 )
 
 
@@ -140,7 +140,7 @@ def keys(count: int, dim: int, target: float, asked: list[str]) -> Iterator[str]
     full = 4 * dim * count
     for wishes in (
         Wishes(None, target),
-        Wishes(None, target, 1),
+        Wishes(None, target, 3),
         Wishes(full // 3),
         Wishes(full // 6),
     ):

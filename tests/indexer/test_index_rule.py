@@ -110,6 +110,7 @@ def test_a_higher_recall_is_never_expected_in_less_time(
         (9_000, Wishes(8_000_000), "IVF230,SQ8", "230 lists"),
         (1_000_000, Wishes(None, 0.95), "IVF4000,Flat", "tuned when built"),
         (50_000_000, Wishes(None, 0.95, 2), "HNSW32", "a graph, because lists would take longer than 2 ms"),
+        (1_000_000, Wishes(None, None, 0.5), "HNSW32", "a graph"),
         (50_000_000, Wishes(10**11, None, 400), "IVF28284,Flat", ""),
         (20_000, Wishes(None, 1.0), "IDMap,Flat", "exact search"),
     ],
