@@ -29,7 +29,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     """Returns the report."""
     lines = [
         _HEAD.format(rounds=results["rounds"]),
-        f"Load average before: {results['machine']['load']} (on a quiet machine near 0; above it, do not read on).",
+        f"Load average before: {results['machine']['load']}; nothing else may run beside it.",
         "",
         "| system | load | query p50 ms | p99 ms | max ms | documents/s | with the queries |",
         "|---|---|---|---|---|---|---|",
