@@ -8,16 +8,16 @@ from typing import Any, NoReturn
 
 import click
 
-from worker.config import ServeConfig
 from worker.cpus import read_cpus
-from worker.dial import Dial
 from worker.errors import ConfigError, UnavailableError, WorkerError
-from worker.info import ask_to_reload, describe
-from worker.logs import log_to_stderr
-from worker.options import dial_options, given_flags, setting_options
+from worker.operation.dial import Dial
+from worker.operation.info import ask_to_reload, describe
+from worker.operation.logs import log_to_stderr
 from worker.server import serve as serve_until_stopped
-from worker.settings import AUTO, Value, build
-from worker.sources import Resolved, resolve, to_toml
+from worker.settings.config import ServeConfig
+from worker.settings.options import dial_options, given_flags, setting_options
+from worker.settings.sources import Resolved, resolve, to_toml
+from worker.settings.table import AUTO, Value, build
 
 _WRONG_USAGE = 2
 

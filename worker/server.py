@@ -12,24 +12,24 @@ from grpc_reflection.v1alpha import reflection
 from embedpool.v1 import admin_service_pb2 as admin_pb
 from embedpool.v1 import admin_service_pb2_grpc, embedding_service_pb2_grpc
 from embedpool.v1 import embedding_service_pb2 as pb
-from worker.admin import AdminService, reload_on_hangup
 from worker.bundle import Bundle
-from worker.config import ServeConfig
 from worker.cpu_flags import compare_flags, cpu_flags, rebuild_command
-from worker.credentials import Certificates
-from worker.intake import Intake
-from worker.interceptors import Guard, Observer
-from worker.listen import bind, check_page
-from worker.metrics import MetricsPage
 from worker.models import Model, load_model
-from worker.overview import Watch
-from worker.parsing import Parser
-from worker.pool import Pool
-from worker.service import EmbeddingService
-from worker.signals import first, on_hangup, stop_event
+from worker.operation.admin import AdminService, reload_on_hangup
+from worker.operation.credentials import Certificates
+from worker.operation.interceptors import Guard, Observer
+from worker.operation.listen import bind, check_page
+from worker.operation.metrics import MetricsPage
+from worker.operation.overview import Watch
+from worker.operation.signals import first, on_hangup, stop_event
+from worker.operation.tokens import Tokens
+from worker.operation.tracing import Tracer
+from worker.processes.pool import Pool
+from worker.requests.intake import Intake
+from worker.requests.parsing import Parser
+from worker.requests.service import EmbeddingService
+from worker.settings.config import ServeConfig
 from worker.statistics import Statistics
-from worker.tokens import Tokens
-from worker.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 

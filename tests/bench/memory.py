@@ -15,14 +15,14 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.config import ServeConfig
-from worker.gather import Gather
 from worker.models import load_model
-from worker.pool import Pool
-from worker.procfs import Memory, read_memory
-from worker.scheduler import Priority
+from worker.processes.pool import Pool
+from worker.processes.procfs import Memory, read_memory
+from worker.scheduling.gather import Gather
+from worker.scheduling.scheduler import Priority
+from worker.scheduling.work import Work
+from worker.settings.config import ServeConfig
 from worker.statistics import Statistics
-from worker.work import Work
 
 _MIB = 1024 * 1024
 _SEED = 0  # of the made-up texts; arbitrary

@@ -12,13 +12,13 @@ import pytest
 
 from embedpool.v1 import embedding_service_pb2 as pb
 from tests.integration.held import ONE_PROCESS, SECONDS, counts_of, is_running, stopped
-from worker.admission import Admission
-from worker.config import ServeConfig
-from worker.intake import Intake, Options
 from worker.models import load_model
-from worker.pool import Pool
-from worker.queries import Queries
-from worker.scheduler import Priority
+from worker.processes.pool import Pool
+from worker.requests.intake import Intake, Options
+from worker.requests.queries import Queries
+from worker.scheduling.admission import Admission
+from worker.scheduling.scheduler import Priority
+from worker.settings.config import ServeConfig
 from worker.statistics import Statistics
 from worker.tokenizer import Tokenizer
 from worker.windows import Windows

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from embedpool.v1 import embedding_service_pb2 as pb
 from worker.bundle import read_bundle
-from worker.procfs import cpu_ticks
+from worker.processes.procfs import cpu_ticks
 from worker.session import Session
 from worker.tokenizer import Tokenizer
 

@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from embedpool.v1 import embedding_service_pb2 as pb
 from worker.bundle import read_bundle, write_manifest
-from worker.config import ServeConfig
 from worker.errors import ModelError, PoisonError
-from worker.gather import Gather
-from worker.lifecycle import State
 from worker.models import load_model
-from worker.pool import Pool
-from worker.scheduler import Priority
+from worker.processes.lifecycle import State
+from worker.processes.pool import Pool
+from worker.scheduling.gather import Gather
+from worker.scheduling.scheduler import Priority
+from worker.scheduling.work import Work
 from worker.session import Session
+from worker.settings.config import ServeConfig
 from worker.statistics import End, Statistics
-from worker.work import Work
 
 SECONDS = 60.0
 Ids = NDArray[np.int64]

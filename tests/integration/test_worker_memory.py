@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from tests.bench.memory import embed, measure, running, shapes
-from worker.procfs import cpu_ticks, read_memory
+from worker.processes.procfs import cpu_ticks, read_memory
 
 MIB = 1024 * 1024
 # Growth over 500 texts of random lengths that is rounding: allocators keep what they got. The slope that a

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from embedpool.v1 import embedding_service_pb2 as pb
 from tests.conftest import MakeModel
 from worker.bundle import read_bundle, write_manifest
-from worker.config import ServeConfig
-from worker.dispatch import Crew, Dispatch
 from worker.errors import BundleError, ModelError, ReloadRunningError, UnavailableError, WorkerError
 from worker.models import Model, load_model, served_manifest
-from worker.pool import Pool
-from worker.scheduler import Priority
+from worker.processes.dispatch import Crew, Dispatch
+from worker.processes.pool import Pool
+from worker.scheduling.scheduler import Priority
+from worker.scheduling.work import Work
 from worker.session import Session
+from worker.settings.config import ServeConfig
 from worker.statistics import End, Statistics
 from worker.tokenizer import Tokenizer
-from worker.work import Work
 
 SECONDS = 60.0
 TEXTS = [f"{'word ' * (number * 7 % 60)}text number {number}" for number in range(40)]
@@ -85,7 +85,7 @@ async def running(bundle: Path, processes: int = 2, **settings: Any) -> AsyncIte
     """Starts a pool and stops it."""
     config = ServeConfig(bundle, "unused", processes, (None,) * processes, **settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("worker.pool.Dispatch", OneRunDispatch)
+        patch.setattr("worker.processes.pool.Dispatch", OneRunDispatch)
         pool = Pool(load_model(bundle, 1, 0), config, lambda live: None, Statistics())
     try:
         await pool.start()

@@ -9,7 +9,7 @@ from dataclasses import replace
 import click
 
 from tests.simulation.pool import History, Load, Simulation, run_seconds
-from worker.scheduler import Priority
+from worker.scheduling.scheduler import Priority
 
 SHARES = (0.5, 0.9, 0.99, 0.999, 1.0)
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from worker.scheduler import Item, Priority, Scheduler
+from worker.scheduling.scheduler import Item, Priority, Scheduler
 
 # all-MiniLM-L6-v2 as INT8 on one core (Zen 3): 32 tokens 5.9 ms, 128 tokens 22 ms, 240 tokens 44.6 ms,
 # which is 0.183 ms a token by least squares. What a run costs beside them (sockets, waking up) is estimated.

@@ -6,15 +6,15 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from worker.admission import Admission, Admitted, Speed, Waiting
 from worker.errors import OverloadError
+from worker.scheduling.admission import Admission, Admitted, Speed, Waiting
 
 LONGEST = 512
 NOBODY = Waiting(0, bulk=False)
 
 
 def admission(*, max_bytes: int = 1000, max_wait: float = 2.0, speed: int = 100) -> Admission:
-    """Makes one of two processes; each computes `speed` tokens a second, or an unknown number where that is 0."""
+    """Makes one of two processes; each computes `speed` tokens a second, 0 for an unknown number."""
     made = Admission(max_bytes, max_wait, processes=2, bulk_share=0.5)
     if speed:
         made.measured(speed, 1.0)

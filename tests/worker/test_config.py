@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.config import Limits, ServeConfig
 from worker.errors import ConfigError
-from worker.operation import Tls, Tracing
+from worker.settings.config import Limits, ServeConfig
+from worker.settings.groups import Tls, Tracing
 
 
 def test_defaults_agree() -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration.certificates import Authority, Pair
-from worker.config import ServeConfig
-from worker.credentials import Certificates, read_certificates
 from worker.errors import ConfigError
-from worker.listen import check_page, is_local
-from worker.operation import Tls
-from worker.rotation import Rotated
+from worker.operation.credentials import Certificates, read_certificates
+from worker.operation.listen import check_page, is_local
+from worker.operation.rotation import Rotated
+from worker.settings.config import ServeConfig
+from worker.settings.groups import Tls
 
 
 @pytest.fixture(scope="module")

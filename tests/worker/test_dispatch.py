@@ -11,13 +11,13 @@ import numpy as np
 from hypothesis import given
 from numpy.typing import NDArray
 
-from worker.dispatch import Dispatch
 from worker.errors import PoisonError, UnavailableError, WorkerError
-from worker.frames import Answer
 from worker.models import Model
-from worker.scheduler import MAX_DEATHS, Priority, Scheduler
+from worker.processes.dispatch import Dispatch
+from worker.processes.frames import Answer
+from worker.scheduling.scheduler import MAX_DEATHS, Priority, Scheduler
+from worker.scheduling.work import Work
 from worker.statistics import End, Statistics
-from worker.work import Work
 
 SLOTS = 3
 

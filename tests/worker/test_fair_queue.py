@@ -8,8 +8,8 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from worker.fair_queue import FairQueue
-from worker.scheduler import Item, Priority
+from worker.scheduling.fair_queue import FairQueue
+from worker.scheduling.scheduler import Item, Priority
 
 MAX_RUN_TOKENS = 64
 LONGEST = 256

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import given
 
-from worker.frames import (
+from worker.processes.frames import (
     Answer,
     Failure,
     FrameReader,

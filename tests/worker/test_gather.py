@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worker.errors import ModelError, PoisonError
-from worker.gather import Gather, WindowGather
+from worker.scheduling.gather import Gather, WindowGather
 
 DIM = 5
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.hang import Clock, Deadlines, Vigil
-from worker.lifecycle import State
+from worker.processes.hang import Clock, Deadlines, Vigil
+from worker.processes.lifecycle import State
 
 DEADLINES = Deadlines(start=100.0, run=60.0, hang=5.0)
 

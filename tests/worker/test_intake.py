@@ -12,10 +12,10 @@ from hypothesis import given
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, pre_tokenizers
 
-from worker.batch import _CHUNK_BYTES, _chunks
-from worker.config import Limits
 from worker.errors import RequestError, TokenizerError, WorkerError
-from worker.intake import Intake, Options, check_batch, check_query, decode
+from worker.requests.batch import _CHUNK_BYTES, _chunks
+from worker.requests.intake import Intake, Options, check_batch, check_query, decode
+from worker.settings.config import Limits
 from worker.tokenizer import Tokenizer
 from worker.windows import Chunking, Windows
 

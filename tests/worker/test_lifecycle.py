@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.lifecycle import LIVE, Event, State, after, restart_delay
+from worker.processes.lifecycle import LIVE, Event, State, after, restart_delay
 
 
 def test_life_of_a_process_that_serves_dies_and_is_replaced() -> None:

@@ -6,9 +6,9 @@ import logging
 import sys
 from typing import Any
 
-from worker.calls import begin_call
-from worker.logs import formatter, is_worth_a_line
-from worker.operation import LogFormat
+from worker.operation.logs import formatter, is_worth_a_line
+from worker.requests.calls import begin_call
+from worker.settings.groups import LogFormat
 
 
 def record_of(error: Exception) -> logging.LogRecord:

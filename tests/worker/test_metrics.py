@@ -12,12 +12,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from worker.errors import ListenError
-from worker.lifecycle import State
-from worker.metrics import MetricsPage, metrics
 from worker.models import Model
-from worker.overview import Overview
-from worker.scheduler import Priority
-from worker.slot import ProcessView
+from worker.operation.metrics import MetricsPage, metrics
+from worker.operation.overview import Overview
+from worker.processes.lifecycle import State
+from worker.processes.slot import ProcessView
+from worker.scheduling.scheduler import Priority
 from worker.statistics import End, Outcome, Statistics
 
 SECONDS = 30.0

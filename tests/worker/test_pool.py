@@ -11,17 +11,18 @@ import pytest
 from numpy.typing import NDArray
 
 from worker.bundle import read_bundle
-from worker.child import Child
-from worker.config import ServeConfig
 from worker.errors import ModelError, WorkerError
-from worker.frames import Answer
-from worker.gather import Gather
 from worker.models import Model, load_model
-from worker.pool import Pool
-from worker.scheduler import Priority
+from worker.processes.crew import Crew
+from worker.processes.frames import Answer
+from worker.processes.pool import Pool
+from worker.processes.slot import Slot
+from worker.scheduling.gather import Gather
+from worker.scheduling.scheduler import Priority
+from worker.scheduling.work import Work
 from worker.session import Session
+from worker.settings.config import ServeConfig
 from worker.statistics import Statistics
-from worker.work import Work
 
 SECONDS = 60.0
 
@@ -31,10 +32,10 @@ class CountingPool(Pool):
 
     computed = 0
 
-    def child_answered(self, child: Child, answer: Answer) -> None:
+    def process_answered(self, crew: Crew, slot: Slot, answer: Answer) -> None:
         """Counts the texts of a run."""
         self.computed += len(answer.vectors)
-        super().child_answered(child, answer)
+        super().process_answered(crew, slot, answer)
 
 
 @asynccontextmanager
@@ -73,7 +74,7 @@ def test_cancelled_text_never_reaches_the_model(tiny_bundle: Path) -> None:
             gather = Gather(3, 32, done.set)
             pool.submit(works(pool.current, 2, gather, ids(3)))
             await asyncio.wait_for(done.wait(), SECONDS)
-            assert pool.computed <= 4
+            assert 0 < pool.computed <= 4
             assert not nobody.vectors.any()
             assert not nobody.errors
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import ModelError
-from worker.process import compute
+from worker.processes.process import compute
 
 GUILTY, INFINITE = 13, 14
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from worker.scheduler import MAX_DEATHS, MAX_KILLS, Item, Priority, Scheduler
+from worker.scheduling.scheduler import MAX_DEATHS, MAX_KILLS, Item, Priority, Scheduler
 
 MAX_RUN_TOKENS = 64
 SLOTS = 3

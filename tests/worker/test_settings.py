@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.config import ServeConfig
 from worker.errors import ConfigError
-from worker.operation import LogFormat
-from worker.settings import AUTO, Setting, build, settings
-from worker.sources import Resolved, resolve, to_toml
+from worker.settings.config import ServeConfig
+from worker.settings.groups import LogFormat
+from worker.settings.sources import Resolved, resolve, to_toml
+from worker.settings.table import AUTO, Setting, build, settings
 
 BY_KEY = {setting.key: setting for setting in settings()}
 

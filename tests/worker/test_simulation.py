@@ -3,7 +3,7 @@
 import pytest
 
 from tests.simulation.pool import MAX_RUN_TOKENS, Load, Simulation, run_seconds
-from worker.scheduler import Priority
+from worker.scheduling.scheduler import Priority
 
 
 @pytest.mark.parametrize("processes", [2, 16])

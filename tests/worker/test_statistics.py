@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.scheduler import Priority
+from worker.scheduling.scheduler import Priority
 from worker.statistics import BOUNDS_SECONDS, End, Histogram, Outcome, Statistics
 
 SECONDS = st.floats(0, 100, allow_subnormal=False) | st.sampled_from(BOUNDS_SECONDS)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from worker.errors import ConfigError
-from worker.operation import Auth
-from worker.tokens import Caller, Role, Tokens, read_tokens
+from worker.operation.tokens import Caller, Role, Tokens, read_tokens
+from worker.settings.groups import Auth
 
 ONE = "one-token-of-some-length-0001"
 TWO = "two-token-of-some-length-0002"

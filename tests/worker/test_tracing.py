@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.calls import Call, Stage, begin_call, note_batch, note_query, stages_of
+from worker.requests.calls import Call, Stage, begin_call, note_batch, note_query, stages_of
 
 TIMES = st.lists(st.integers(1, 10**12), min_size=5, max_size=5).map(sorted)
 

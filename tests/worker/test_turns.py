@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 from hypothesis import given
 
-from worker.turns import MAX_PASSES, Turns
+from worker.scheduling.turns import MAX_PASSES, Turns
 
 waiting = st.dictionaries(st.integers(1, 4), st.booleans(), min_size=1)
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from worker.bundle import read_bundle
-from worker.control import Message, Word, pair, receive, send
-from worker.frames import HEADER, Kind, frame, pack_run, unpack_answer
+from worker.processes.control import Message, Word, pair, receive, send
+from worker.processes.frames import HEADER, Kind, frame, pack_run, unpack_answer
 from worker.session import Session
 
 SECONDS = 60.0
@@ -38,7 +38,14 @@ def zygote(bundle: Path, fingerprint: str) -> Iterator[socket.socket]:
     with ours:
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "worker.zygote", str(theirs.fileno()), str(bundle), fingerprint],
+                [
+                    sys.executable,
+                    "-m",
+                    "worker.processes.zygote",
+                    str(theirs.fileno()),
+                    str(bundle),
+                    fingerprint,
+                ],
                 pass_fds=(theirs.fileno(),),
             )
         send(ours, Word.LOAD, probe=PROBE)

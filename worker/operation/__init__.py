@@ -1,0 +1,1 @@
+"""What an operator sees and sets: addresses, credentials, logs, metrics, traces, administration."""

@@ -1,0 +1,138 @@
+"""The address to listen on: is it well-formed, free, and safe?
+
+gRPC says only that binding failed, and silently takes over the socket file of a living server; so addresses
+are tried first. Beyond this machine nothing is served unencrypted, unless that was asked for.
+"""
+
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from worker.errors import ConfigError, ListenError
+from worker.operation.credentials import Certificates
+from worker.settings.config import ServeConfig
+
+_log = logging.getLogger(__name__)
+
+UNIX = "unix:"
+# Permissions that the file of a socket does not get: only its owner dials it.
+_NOT_FOR_OTHERS = 0o177
+
+
+def bind(server: grpc.aio.Server, config: ServeConfig, certificates: Certificates | None) -> str:
+    """Binds the gRPC address and returns it as a client would dial it.
+
+    Raises:
+        ConfigError: It would serve others unencrypted.
+        ListenError: It is malformed, taken, or not of this machine.
+    """
+    listen = config.listen
+    check_free(listen)
+    _check_encrypted(config, certificates)
+    try:
+        with _owner_only():
+            if certificates is None:
+                port = server.add_insecure_port(listen)
+            else:
+                port = server.add_secure_port(listen, certificates.server_credentials())
+    except RuntimeError as error:
+        raise ListenError(f"cannot listen on {listen}: gRPC could not bind it") from error
+    return listen if listen.startswith(UNIX) else f"{listen.rpartition(':')[0]}:{port}"
+
+
+def check_page(listen: str, *, insecure: bool) -> None:
+    """Checks the address of a page that is never encrypted.
+
+    Raises:
+        ConfigError: It would serve others, and that was not asked for.
+    """
+    if not is_local(listen) and not insecure:
+        raise ConfigError(
+            f"the metrics page at {listen} would be unencrypted beyond this machine: listen on 127.0.0.1, "
+            "or give --insecure if the network is trusted"
+        )
+
+
+def _check_encrypted(config: ServeConfig, certificates: Certificates | None) -> None:
+    if config.listen.startswith(UNIX) and certificates is not None:
+        raise ConfigError(
+            f"{config.listen} is its owner's alone and needs no TLS, which clients could not check without a "
+            "host name: leave out --tls-cert and --tls-key, or listen on HOST:PORT"
+        )
+    if is_local(config.listen) or certificates is not None:
+        return
+    if config.auth.token_file is not None or config.auth.admin_token_file is not None:
+        raise ConfigError(
+            f"tokens would travel unencrypted to {config.listen}: give --tls-cert and --tls-key, or listen "
+            "on 127.0.0.1 behind a proxy that encrypts"
+        )
+    if not config.insecure:
+        raise ConfigError(
+            f"{config.listen} can be dialled from other machines, and would be unencrypted: give --tls-cert "
+            "and --tls-key, listen on 127.0.0.1, or give --insecure if the network is trusted"
+        )
+    _log.warning("unencrypted address=%s advice=%r", config.listen, "give --tls-cert and --tls-key")
+
+
+@contextlib.contextmanager
+def _owner_only() -> Iterator[None]:
+    """Lets nobody else open the files that are made meanwhile, from their first moment."""
+    before = os.umask(_NOT_FOR_OTHERS)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def is_local(listen: str) -> bool:
+    """Returns whether only this machine can dial the address."""
+    if listen.startswith(UNIX):
+        return True
+    host = listen.rpartition(":")[0].strip("[]")
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def check_free(listen: str) -> None:
+    """Tries the address.
+
+    Raises:
+        ListenError: It is malformed, taken, or not of this machine.
+    """
+    try:
+        if listen.startswith(UNIX):
+            _check_unix(Path(listen.removeprefix(UNIX)))
+        else:
+            _check_tcp(listen)
+    except OSError as error:
+        raise ListenError(
+            f"cannot listen on {listen}: {error.strerror or error}; "
+            "stop what listens there or use another address"
+        ) from error
+
+
+def _check_unix(path: Path) -> None:
+    if not path.exists():
+        return
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(ConnectionRefusedError):
+        probe.connect(str(path))
+        raise OSError(0, "a server listens there")
+
+
+def _check_tcp(listen: str) -> None:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal():
+        raise OSError(0, "it is neither HOST:PORT nor unix:PATH")
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)

@@ -1,0 +1,1 @@
+"""From a message to texts, and from vectors to an answer."""
