@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -102,6 +102,18 @@ NOT_LOADED_BY = {
     },
 }
 
+# The worker's floors, from the ground up: each may use those below it. Files that are named nowhere are the
+# ground, which everybody uses.
+FLOORS = (
+    ("settings",),
+    ("scheduling",),
+    ("statistics",),
+    ("processes",),
+    ("requests",),
+    ("operation",),
+    ("options", "server", "__main__"),
+)
+
 FORBIDDEN_NAMES = ("utils", "util", "manager", "helpers", "misc", "common")
 MAX_LINES = 300
 MAX_TEST_LINES = 500
@@ -134,6 +146,26 @@ def test_imports_go_one_way(package: str) -> None:
         for path in _files(package)
         for line, imported in _imports(path)
         if imported in first_party - MAY_IMPORT[package] - {package}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def _floor(module: Sequence[str]) -> int:
+    return next((number for number, names in enumerate(FLOORS, 1) if module[0] in names), 0)
+
+
+def test_the_worker_s_floors_rest_on_each_other() -> None:
+    """Within the worker nothing imports upwards either: what is scheduled knows of no process, no wire."""
+    for folder in {path.parent.name for path in _files("worker") if path.parent.name != "worker"}:
+        assert _floor([folder]), f"worker/{folder} has no place in FLOORS"
+    wrong = [
+        f"{_name(path)}:{node.lineno} imports {node.module}"
+        for path in _files("worker")
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("worker.")
+        if _floor((node.module or "").split(".")[1:])
+        > _floor(path.relative_to(ROOT / "worker").with_suffix("").parts)
+        and path.name != "__init__.py"
     ]
     assert not wrong, "\n".join(wrong)
 

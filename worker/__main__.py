@@ -13,9 +13,9 @@ from worker.errors import ConfigError, UnavailableError, WorkerError
 from worker.operation.dial import Dial
 from worker.operation.info import ask_to_reload, describe
 from worker.operation.logs import log_to_stderr
+from worker.options import dial_options, given_flags, setting_options
 from worker.server import serve as serve_until_stopped
 from worker.settings.config import ServeConfig
-from worker.settings.options import dial_options, given_flags, setting_options
 from worker.settings.sources import Resolved, resolve, to_toml
 from worker.settings.table import AUTO, Value, build
 

@@ -49,6 +49,7 @@ class Load:
         with_queries: Documents/s of all clients together, a number a round.
         alone: The same without queries.
         query_share: Share of the compute processes' time that the queries' runs took, a number a round.
+        asker_share: The same of what asking costs this process, on the same CPUs.
         longest_run: Milliseconds of the longest document's run, asked for as a query during the load.
     """
 
@@ -56,6 +57,7 @@ class Load:
     with_queries: list[float] = field(default_factory=list)
     alone: list[float] = field(default_factory=list)
     query_share: list[float] = field(default_factory=list)
+    asker_share: list[float] = field(default_factory=list)
     longest_run: list[float] = field(default_factory=list)
 
 
@@ -99,18 +101,21 @@ def measure(bundle: Path, corpus: Path, questions: Sequence[str], rounds: int = 
 
 def _round(system: System, corpus: Path, questions: Sequence[str], longest: str, turn: int) -> None:
     for clients, load in system.loads.items():
+        system.ask(longest)  # returns when what the clients before have left is done
         with _bulk(system, clients, corpus) as children:
             time.sleep(WARM_SECONDS if clients else 0.0)
             if clients:
                 load.alone.append(_documents_per_second(children, lambda: time.sleep(BULK_SECONDS)))
             runs: list[float] = []
-            started = time.monotonic()
+            started, computed = time.monotonic(), time.process_time()
             ask = partial(_queries, system, load, questions, runs)
             rate = _documents_per_second(children, ask)
             seconds = time.monotonic() - started
+            asking = time.process_time() - computed
             if clients:
                 load.with_queries.append(rate)
                 load.query_share.append(sum(runs) / (seconds * system.processes))
+                load.asker_share.append(asking / (seconds * system.processes))
                 load.longest_run += [1000 * system.ask(longest) for _ in range(5)]
         p50 = statistics.median(load.milliseconds)
         print(

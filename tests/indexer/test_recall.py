@@ -134,7 +134,7 @@ points = st.lists(
     st.builds(
         lambda effort, recall, ms: Point({"nprobe": effort}, recall, 1000 / ms, ms, 2 * ms),
         st.integers(1, 99),
-        st.floats(0, 1),
+        st.floats(0, 1, allow_subnormal=False),
         st.floats(0.01, 100),
     ),
     min_size=1,
