@@ -71,9 +71,9 @@ class TlsConfig:
         server_name: Name that the pools' certificate bears, where it is not the host of the address.
     """
 
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+    ca: str | Path | None = None
+    cert: str | Path | None = None
+    key: str | Path | None = None
     server_name: str | None = None
 
     def __post_init__(self) -> None:
@@ -115,10 +115,10 @@ class Access:
         return token
 
 
-def read_file(path: Path, name: str) -> bytes:
+def read_file(path: str | Path, name: str) -> bytes:
     """Returns the bytes of a file; raises ConfigError that names it."""
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the {name} {path}: {error.strerror or error}") from error
 

@@ -52,7 +52,8 @@ class AdminServiceServicer:
     def Reload(self, request, context):
         """Loads a bundle beside the one that serves, checks it, and lets it take over: requests accepted before are
         answered by the old model, those accepted afterwards by the new one. Returns when the new one serves.
-        With the signal SIGHUP the server does the same for the folder it was started with.
+        With the signal SIGHUP the server does the same for the folder that serves, read again; a link is followed
+        anew.
 
         PERMISSION_DENIED: the caller's token is not one for administrators, or the server has none.
         FAILED_PRECONDITION: the folder is no bundle, is damaged, or fails its check; the old model goes on.
