@@ -15,7 +15,7 @@ COPY worker worker
 
 FROM source AS worker-install
 RUN python -m venv /opt/embedpool
-RUN /opt/embedpool/bin/pip install -c constraints.txt ".[worker]"
+RUN /opt/embedpool/bin/pip install -c constraints.txt ".[worker,tracing]"
 
 FROM source AS indexer-install
 RUN python -m venv /opt/embedpool
