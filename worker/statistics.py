@@ -32,7 +32,6 @@ class End(StrEnum):
     KILLED = "killed"  # by a signal from outside
     CRASHED = "crashed"  # by itself
     STUCK = "stuck"  # it answered no more and was ended
-    RECYCLED = "recycled"  # on purpose, healthy
     FAILED_TO_LOAD = "failed to load"
 
 

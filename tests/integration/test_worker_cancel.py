@@ -14,7 +14,7 @@ from embedpool.v1 import embedding_service_pb2 as pb
 from tests.integration.held import ONE_PROCESS, SECONDS, counts_of, is_running, stopped
 from worker.models import load_model
 from worker.processes.pool import Pool
-from worker.requests.intake import Intake, Options
+from worker.requests.intake import _SHORT_QUERY_CHARACTERS, Intake, Options
 from worker.requests.queries import Queries
 from worker.scheduling.admission import Admission
 from worker.scheduling.scheduler import Priority
@@ -121,8 +121,11 @@ class Gated(Intake):
         return tokenized
 
 
-@pytest.mark.parametrize("moment", ["before its tokens", "between tokens and pool"])
-def test_query_cancelled_before_it_waits_for_a_process(tiny_bundle: Path, moment: str) -> None:
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [("before its tokens", "rain " * _SHORT_QUERY_CHARACTERS), ("between tokens and pool", "rain")],
+)
+def test_query_cancelled_before_it_waits_for_a_process(tiny_bundle: Path, moment: str, text: str) -> None:
     """A query given up while it is tokenized, or the moment it was, is not queued and holds nothing."""
     config = ServeConfig(tiny_bundle, "unused", 1, (None,))
 
@@ -140,7 +143,7 @@ def test_query_cancelled_before_it_waits_for_a_process(tiny_bundle: Path, moment
                 intake._query_thread.submit(busy.set)
                 intake._query_thread.submit(go_on.wait, SECONDS)
                 assert await asyncio.to_thread(busy.wait, SECONDS)
-            task = asyncio.create_task(queries.embed(["rain"], Options(), pool.current))
+            task = asyncio.create_task(queries.embed([text], Options(), pool.current))
             while not admission.bytes:
                 await asyncio.sleep(0)
             # Both in one turn of the loop: the query is woken up and cancelled at once.
