@@ -1,5 +1,7 @@
 """What a caller may choose: how to reach pools, how to retry, how texts are embedded. No I/O."""
 
+import contextlib
+import ipaddress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -125,10 +127,12 @@ def read_file(path: str | Path, name: str) -> bytes:
 
 def is_local(target: str) -> bool:
     """Returns whether what goes to an address stays on this machine."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
     host = target.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].strip("[]")
-    return (
-        target.startswith(("unix:", "unix-abstract:")) or host in {"localhost", "::1"} or host[:4] == "127."
-    )
+    with contextlib.suppress(ValueError):  # a name, or several addresses
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 @dataclass(frozen=True)

@@ -193,3 +193,27 @@ def test_settings_that_cannot_be_are_refused(tmp_path: Path) -> None:
         Access(None, tmp_path / "none").read_token()
     assert "secret" not in repr(Access(None, "secret"))
     assert NO_LIMIT > 2**60
+
+
+@pytest.mark.parametrize(
+    ("target", "local"),
+    [
+        ("127.0.0.1:50051", True),
+        ("localhost:50051", True),
+        ("[::1]:50051", True),
+        ("ipv4:127.0.0.1:50051", True),
+        ("unix:/run/pool.sock", True),
+        ("127.example.org:50051", False),
+        ("ipv4:127.0.0.1:50051,10.0.0.7:50051", False),
+        ("dns:///localhost.example.org:50051", False),
+        ("10.0.0.7:50051", False),
+    ],
+)
+def test_a_token_leaves_this_machine_encrypted_only(target: str, local: bool) -> None:
+    """Only addresses of this machine get a token without TLS; a name that looks like one is none."""
+    access = Access(token="a" * 32)
+    if local:
+        access.check(target)
+    else:
+        with pytest.raises(ConfigError, match="unencrypted"):
+            access.check(target)
