@@ -17,16 +17,16 @@ import click
 from rich.console import Console
 
 from indexer.client import Access
+from indexer.commands.pool_options import access_of, open_pool, pool_options
+from indexer.commands.recall_command import recall, wish_options
+from indexer.commands.report import hits_as_text, query_lines, read_queries, summary_lines
 from indexer.config import AUTO, FlowConfig, PlanConfig, RunConfig, VectorType, Wishes
 from indexer.errors import ConfigError, IndexerError, StoppedError, StoreError
-from indexer.memory_rule import parse_bytes
-from indexer.pipeline import reach, run_index
-from indexer.pool_options import access_of, open_pool, pool_options
-from indexer.recall_command import recall, wish_options
-from indexer.reembed import check_sample
-from indexer.report import hits_as_text, query_lines, read_queries, summary_lines
-from indexer.search import Searcher
-from indexer.verify import verify_index
+from indexer.index.memory_rule import parse_bytes
+from indexer.operations.pipeline import reach, run_index
+from indexer.operations.reembed import check_sample
+from indexer.operations.verify import verify_index
+from indexer.search.searcher import Searcher
 
 _MIB = 1 << 20
 

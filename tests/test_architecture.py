@@ -21,14 +21,14 @@ MAY_IMPORT = {
 
 # Dependency to the files that own it. To use one elsewhere, call its owner.
 OWNERS = {
-    "faiss": {"indexer/faiss_index.py"},
+    "faiss": {"indexer/index/faiss_index.py"},
     "huggingface_hub": {"build_models/sources.py"},
     "ir_measures": {"build_models/quality/evaluate.py"},
     "matplotlib": {
         "build_models/canvas.py",
         "build_models/plot.py",
         "build_models/comparison/chart.py",
-        "indexer/recall_plot.py",
+        "indexer/index/recall_plot.py",
     },
     "onnx": {
         "build_models/graphs/calibrate.py",
@@ -41,9 +41,9 @@ OWNERS = {
         "build_models/graphs/calibrate.py",
         "build_models/graphs/optimize.py",
     },
-    "opentelemetry": {"indexer/tracing.py", "worker/operation/tracing.py"},
+    "opentelemetry": {"indexer/client/tracing.py", "worker/operation/tracing.py"},
     "prometheus_client": {"worker/operation/metrics.py"},
-    "pyarrow": {"indexer/parquet.py", "indexer/unit_file.py", "build_models/quality/tables.py"},
+    "pyarrow": {"indexer/inputs/parquet.py", "indexer/store/unit_file.py", "build_models/quality/tables.py"},
     "safetensors": {"build_models/heads.py"},
     "scipy": {"build_models/quality/bootstrap.py"},
     "seqeval": {"build_models/ner/scores.py"},
@@ -102,17 +102,30 @@ NOT_LOADED_BY = {
     },
 }
 
-# The worker's floors, from the ground up: each may use those below it. Files that are named nowhere are the
+# A package's floors, from the ground up: each may use those below it. Files that are named nowhere are the
 # ground, which everybody uses.
-FLOORS = (
-    ("settings",),
-    ("scheduling",),
-    ("statistics",),
-    ("processes",),
-    ("requests",),
-    ("operation",),
-    ("options", "server", "__main__"),
-)
+FLOORS = {
+    "worker": (
+        ("settings",),
+        ("scheduling",),
+        ("statistics",),
+        ("processes",),
+        ("requests",),
+        ("operation",),
+        ("options", "server", "__main__"),
+    ),
+    "indexer": (
+        ("client",),
+        ("inputs",),
+        ("store",),
+        ("index",),
+        ("embedding",),
+        ("search",),
+        ("operations",),
+        ("commands",),
+        ("__main__",),
+    ),
+}
 
 FORBIDDEN_NAMES = ("utils", "util", "manager", "helpers", "misc", "common")
 MAX_LINES = 300
@@ -150,21 +163,22 @@ def test_imports_go_one_way(package: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def _floor(module: Sequence[str]) -> int:
-    return next((number for number, names in enumerate(FLOORS, 1) if module[0] in names), 0)
+def _floor(package: str, module: Sequence[str]) -> int:
+    return next((number for number, names in enumerate(FLOORS[package], 1) if module[0] in names), 0)
 
 
-def test_the_worker_s_floors_rest_on_each_other() -> None:
-    """Within the worker nothing imports upwards either: what is scheduled knows of no process, no wire."""
-    for folder in {path.parent.name for path in _files("worker") if path.parent.name != "worker"}:
-        assert _floor([folder]), f"worker/{folder} has no place in FLOORS"
+@pytest.mark.parametrize("package", sorted(FLOORS))
+def test_floors_rest_on_each_other(package: str) -> None:
+    """Within a package nothing imports upwards either: what is scheduled knows of no process, no wire."""
+    for folder in {path.parent.name for path in _files(package) if path.parent.name != package}:
+        assert _floor(package, [folder]), f"{package}/{folder} has no place in FLOORS"
     wrong = [
         f"{_name(path)}:{node.lineno} imports {node.module}"
-        for path in _files("worker")
+        for path in _files(package)
         for node in ast.walk(ast.parse(path.read_bytes()))
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("worker.")
-        if _floor((node.module or "").split(".")[1:])
-        > _floor(path.relative_to(ROOT / "worker").with_suffix("").parts)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}.")
+        if _floor(package, (node.module or "").split(".")[1:])
+        > _floor(package, path.relative_to(ROOT / package).with_suffix("").parts)
         and path.name != "__init__.py"
     ]
     assert not wrong, "\n".join(wrong)

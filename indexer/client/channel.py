@@ -23,6 +23,7 @@ from indexer.client.answers import Answer, Embeddings, Pool
 from indexer.client.settings import Access, Options, TlsConfig, read_file
 from indexer.client.statistics import Statistics
 from indexer.client.status import Meaning, Status
+from indexer.client.tracing import trace_headers
 from indexer.client.wire import (
     answer_of,
     batch_request,
@@ -33,7 +34,6 @@ from indexer.client.wire import (
     statistics_of,
 )
 from indexer.errors import AwayError, PoolError
-from indexer.tracing import trace_headers
 
 _MODEL_SECONDS = 60.0  # in which a pool must describe itself before a stream; arbitrary
 # What the library says when a write meets the end of a stream; the server's own status is lost then.

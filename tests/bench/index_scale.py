@@ -30,12 +30,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import faiss_index, index_rule, tuning
 from indexer.config import AUTO, Wishes
 from indexer.errors import IndexerError
-from indexer.ground_truth import Queries
-from indexer.memory_rule import as_size, parse_bytes
-from indexer.recall import pick
+from indexer.index import faiss_index, index_rule, tuning
+from indexer.index.ground_truth import Queries
+from indexer.index.memory_rule import as_size, parse_bytes
+from indexer.index.recall import pick
 from tests.bench.environments import HOME
 
 _MEAN = 0.533

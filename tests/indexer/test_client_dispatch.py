@@ -19,7 +19,7 @@ from indexer.client.answers import Answer
 from indexer.client.flow import race
 from indexer.config import FlowConfig, PlanConfig
 from indexer.documents import Batch
-from indexer.embedding import plan_dispatcher
+from indexer.embedding.units import plan_dispatcher
 from indexer.errors import ModelMismatchError, PoolError
 from indexer.plan import Model, Plan, Unit
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer import duplicates
-from indexer.duplicates import Duplicate, find_duplicate
+from indexer.inputs import duplicates
+from indexer.inputs.duplicates import Duplicate, find_duplicate
 
 
 def _pieces(ids: list[bytes | None], size: int) -> Iterator[tuple[int, list[bytes | None]]]:

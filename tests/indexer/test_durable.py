@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.durable import durable_stream, exclusive, make_folder, remove, write_durable
 from indexer.errors import StorageError, StoreError
+from indexer.store.durable import durable_stream, exclusive, make_folder, remove, write_durable
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_folders_and_removal(tmp_path: Path) -> None:
 
 _HOLD = """
 import sys, pathlib
-from indexer.durable import exclusive
+from indexer.store.durable import exclusive
 with exclusive(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from indexer import faiss_index, index_rule
 from indexer.config import Wishes
 from indexer.errors import BuildError, StoreError
-from indexer.faiss_index import VectorIndex
+from indexer.index import faiss_index, index_rule
+from indexer.index.faiss_index import VectorIndex
 
 COUNT, DIM = 2600, 16
 IDS = np.arange(COUNT, dtype=np.int64) * 3 + 1

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer import faiss_index, index_rule
 from indexer.config import Wishes
 from indexer.errors import ConfigError
-from indexer.index_rule import candidates, choose_key, query_ms
-from indexer.memory_rule import Kind, Shape, as_size, parse_bytes
+from indexer.index import faiss_index, index_rule
+from indexer.index.index_rule import candidates, choose_key, query_ms
+from indexer.index.memory_rule import Kind, Shape, as_size, parse_bytes
 
 NOTHING = Wishes()
 counts = st.integers(0, 10**9)

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from indexer import inputs, parquet
 from indexer.config import PlanConfig
 from indexer.errors import InputError
+from indexer.inputs import files as inputs
+from indexer.inputs import parquet
 from indexer.plan import Model, cut_units, make_plan
 
 WriteParquet = Callable[..., Path]

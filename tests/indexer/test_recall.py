@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from indexer import ground_truth
 from indexer.config import Wishes
-from indexer.ground_truth import NOBODY, Queries
-from indexer.recall import Point, is_level, ladder, pareto, pick, recall_of
+from indexer.index import ground_truth
+from indexer.index.ground_truth import NOBODY, Queries
+from indexer.index.recall import Point, is_level, ladder, pareto, pick, recall_of
 
 COUNT, DIM, K = 1000, 8, 5
 IDS = np.arange(COUNT, dtype=np.int64) * 7 + 3

@@ -14,18 +14,17 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from indexer import faiss_index, generations, measure, recall_plot, tuning
 from indexer.__main__ import cli
 from indexer.config import PlanConfig, Wishes
-from indexer.durable import exclusive, make_folder
 from indexer.errors import BuildError, ConfigError, StoreError
-from indexer.ground_truth import Queries
-from indexer.layout import Layout
-from indexer.ledger import Receipt, commit_unit, freeze_plan, sha256
+from indexer.index import faiss_index, generations, measure, recall_plot, tuning
+from indexer.index.ground_truth import Queries
 from indexer.plan import InputFile, Model, make_plan
-from indexer.search import Searcher
-from indexer.unit import UnitTable
-from indexer.unit_file import unit_bytes
+from indexer.search.searcher import Searcher
+from indexer.store.durable import exclusive, make_folder
+from indexer.store.layout import Layout
+from indexer.store.ledger import Receipt, commit_unit, freeze_plan, sha256
+from indexer.store.unit_file import UnitTable, unit_bytes
 
 COUNT, DIM = 3000, 16
 MODEL = Model("f" * 64, "sixteen", DIM, normalized=True)

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer import ledger
 from indexer.client.answers import Answer, Failure
 from indexer.client.status import Status
 from indexer.config import PlanConfig, VectorType
 from indexer.documents import Batch, Reject
-from indexer.embedding import write_unit
+from indexer.embedding.unit import UnitBuffer
+from indexer.embedding.units import write_unit
 from indexer.errors import PlanError, StoreError
-from indexer.layout import Layout
 from indexer.plan import InputFile, Model, Plan, Unit, make_plan
-from indexer.unit import UnitBuffer
-from indexer.unit_file import read_rejects, read_unit
+from indexer.store import ledger
+from indexer.store.layout import Layout
+from indexer.store.unit_file import read_rejects, read_unit
 
 MODEL = Model(fingerprint="f" * 64, name="four", dim=4, normalized=False)
 

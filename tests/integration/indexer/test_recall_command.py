@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from build_models.quality.docstrings import Docstring
-from indexer.search import Searcher
+from indexer.search.searcher import Searcher
 
 COUNT = 500
 

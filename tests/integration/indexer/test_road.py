@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from build_models.quality.docstrings import Docstring
-from indexer.search import Searcher
+from indexer.search.searcher import Searcher
 from worker.bundle import read_bundle
 from worker.session import Session
 from worker.tokenizer import Tokenizer

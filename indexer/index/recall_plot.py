@@ -4,11 +4,11 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from indexer.durable import write_durable
 from indexer.errors import ConfigError
-from indexer.generations import Meta
-from indexer.recall import Point, pareto
-from indexer.tuning import Evaluation
+from indexer.index.generations import Meta
+from indexer.index.recall import Point, pareto
+from indexer.index.tuning import Evaluation
+from indexer.store.durable import write_durable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

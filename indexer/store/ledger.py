@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from indexer.durable import TEMPORARY, make_folder, remove, write_durable
 from indexer.errors import PlanError, StoreError
-from indexer.layout import Layout
 from indexer.plan import Plan, Unit, differences, read_plan
+from indexer.store.durable import TEMPORARY, make_folder, remove, write_durable
+from indexer.store.layout import Layout
 
 SCHEMA_VERSION = 1
 _CHUNK_BYTES = 1 << 20  # read size of a checksum; arbitrary

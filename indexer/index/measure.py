@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from indexer import generations, tuning
 from indexer.config import Wishes
-from indexer.durable import exclusive
 from indexer.errors import BuildError, ConfigError, StoreError
-from indexer.generations import Generation
-from indexer.ground_truth import Queries
-from indexer.layout import Layout
-from indexer.ledger import Receipt, committed, load_plan, source_digest
+from indexer.index import generations, tuning
+from indexer.index.generations import Generation
+from indexer.index.ground_truth import Queries
+from indexer.index.recall import Setting
+from indexer.index.tuning import Evaluation
 from indexer.plan import Plan
 from indexer.progress import Stage
-from indexer.recall import Setting
-from indexer.tuning import Evaluation
+from indexer.store.durable import exclusive
+from indexer.store.layout import Layout
+from indexer.store.ledger import Receipt, committed, load_plan, source_digest
 
 _PASSES = 2  # over all vectors: for the exact answers, and for the exact scores of what was found
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from indexer import parquet
 from indexer.config import PlanConfig
-from indexer.duplicates import find_duplicate
 from indexer.errors import InputError
+from indexer.inputs import parquet
+from indexer.inputs.duplicates import find_duplicate
 from indexer.plan import InputFile, Plan
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from indexer.config import AUTO, Wishes
 from indexer.errors import BuildError, ConfigError
-from indexer.memory_rule import Kind, Shape, as_size
+from indexer.index.memory_rule import Kind, Shape, as_size
 
 FLAT_LIMIT = 10_000  # vectors up to which exact search is quick anyway (some ms on one core)
 POINTS_PER_CENTROID = 100  # usual size of a training sample

@@ -10,11 +10,11 @@ from indexer.client.answers import Answer
 from indexer.client.flow import race
 from indexer.config import FlowConfig, VectorType
 from indexer.documents import Batch
-from indexer.embedding import batch_rule, plan_dispatcher, read_batches
+from indexer.embedding.units import batch_rule, plan_dispatcher, read_batches
 from indexer.errors import ModelMismatchError, StoreError
+from indexer.operations.verify import Standing
 from indexer.plan import Plan, Unit
-from indexer.unit_file import read_unit
-from indexer.verify import Standing
+from indexer.store.unit_file import read_unit
 
 _SEED = 7  # of the sample; arbitrary
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import ground_truth
 from indexer.config import Wishes
-from indexer.faiss_index import VectorIndex, one_thread
-from indexer.ground_truth import NOBODY, Queries, Read, Truth
-from indexer.recall import Pick, Point, Setting, is_level, ladder, pick, recall_of
+from indexer.index import ground_truth
+from indexer.index.faiss_index import VectorIndex, one_thread
+from indexer.index.ground_truth import NOBODY, Queries, Read, Truth
+from indexer.index.recall import Pick, Point, Setting, is_level, ladder, pick, recall_of
 
 QUERIES = 1000  # that tune an index right after it was built; leaves recall open by some .005
 HITS = 10  # wanted of each of them

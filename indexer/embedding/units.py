@@ -15,21 +15,21 @@ from operator import attrgetter
 
 from rich.console import Console
 
-from indexer import parquet
 from indexer.client import Access, Options, Pool, VectorType
 from indexer.client.answers import Answer
 from indexer.client.dispatch import Dispatcher
 from indexer.client.flow import forever, race
 from indexer.config import FlowConfig, RunConfig
 from indexer.documents import Batch, BatchRule, Chunk, UnitRead, batches, count_reasons
-from indexer.durable import make_folder
+from indexer.embedding.unit import UnitBuffer
 from indexer.errors import GaveUpError, ModelMismatchError, PoolError, StoppedError
-from indexer.layout import Layout
-from indexer.ledger import Receipt, commit_unit, sha256
+from indexer.inputs import parquet
 from indexer.plan import Plan, Unit
 from indexer.progress import Stage
-from indexer.unit import UnitBuffer
-from indexer.unit_file import rejects_bytes, unit_bytes
+from indexer.store.durable import make_folder
+from indexer.store.layout import Layout
+from indexer.store.ledger import Receipt, commit_unit, sha256
+from indexer.store.unit_file import rejects_bytes, unit_bytes
 
 
 def embed_units(

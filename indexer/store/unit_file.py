@@ -16,11 +16,31 @@ from numpy.typing import NDArray
 
 from indexer.documents import Reject
 from indexer.errors import StoreError
-from indexer.parquet import DAMAGE, first_line
-from indexer.plan import Model
-from indexer.unit import UnitTable
+from indexer.inputs.parquet import DAMAGE, first_line
+from indexer.plan import Model, Unit
 
 _FOOTER = "embedpool."  # prefix of our keys in a unit's footer
+
+
+@dataclass(frozen=True)
+class UnitTable:
+    """The vectors of a unit, in the order of rows.
+
+    Attributes:
+        unit: The unit.
+        rows: Row of the file, int64 `[good]`.
+        doc_ids: Id of each.
+        vectors: float32 or float16 `[good, dim]`.
+        token_counts: int32 `[good]`.
+        truncated: bool `[good]`.
+    """
+
+    unit: Unit
+    rows: NDArray[np.int64]
+    doc_ids: list[str]
+    vectors: NDArray[np.floating]
+    token_counts: NDArray[np.int32]
+    truncated: NDArray[np.bool_]
 
 
 def _required(name: str, kind: Any) -> Any:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import generations
 from indexer.client import Access
 from indexer.errors import ConfigError, StoreError
-from indexer.layout import Layout
-from indexer.ledger import load_plan
-from indexer.query_pool import WAIT_SECONDS, QueryPool
-from indexer.unit_file import read_unit
+from indexer.index import generations
+from indexer.search.query_pool import WAIT_SECONDS, QueryPool
+from indexer.store.layout import Layout
+from indexer.store.ledger import load_plan
+from indexer.store.unit_file import read_unit
 
 _CACHED_UNITS = 256  # whose ids are kept in memory; some 100 kB each
 
@@ -49,7 +49,7 @@ class Searcher:
         ModelMismatchError: A pool serves another model.
 
     Example:
-        >>> from indexer.search import Searcher
+        >>> from indexer.search.searcher import Searcher
         >>> with Searcher(Path("index"), "127.0.0.1:50051") as searcher:  # doctest: +SKIP
         ...     for hit in searcher.search(["how to sort a list"], k=3)[0]:
         ...         print(hit.rank, hit.score, hit.doc_id)

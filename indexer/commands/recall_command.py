@@ -9,18 +9,18 @@ import click
 import numpy as np
 from rich.console import Console
 
-from indexer import measure, recall_plot, recall_report
 from indexer.client import Access
+from indexer.commands.pool_options import access_of, open_pool, pool_options
+from indexer.commands.report import query_lines, read_queries
 from indexer.config import Wishes
-from indexer.durable import write_durable
 from indexer.errors import BuildError, ConfigError
-from indexer.ground_truth import Queries
-from indexer.measure import Built
-from indexer.pool_options import access_of, open_pool, pool_options
-from indexer.query_pool import QueryPool
-from indexer.recall import Pick
-from indexer.report import query_lines, read_queries
-from indexer.tuning import QUERIES, Evaluation, tune
+from indexer.index import measure, recall_plot, recall_report
+from indexer.index.ground_truth import Queries
+from indexer.index.measure import Built
+from indexer.index.recall import Pick
+from indexer.index.tuning import QUERIES, Evaluation, tune
+from indexer.search.query_pool import QueryPool
+from indexer.store.durable import write_durable
 
 
 def wish_options(command: Callable[..., None]) -> Callable[..., None]:

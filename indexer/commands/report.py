@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from indexer.errors import ConfigError, InputError
-from indexer.layout import Layout
-from indexer.pipeline import Summary
-from indexer.search import Hit
+from indexer.operations.pipeline import Summary
+from indexer.search.searcher import Hit
+from indexer.store.layout import Layout
 
 _QUERIES_AT_ONCE = 32  # printed together; arbitrary
 

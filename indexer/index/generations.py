@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import faiss_index, index_rule, tuning
 from indexer.config import Wishes
-from indexer.durable import durable_stream, make_folder, write_durable
 from indexer.errors import StoreError
-from indexer.faiss_index import VectorIndex, Written
-from indexer.layout import Layout
-from indexer.ledger import Receipt, source_digest
+from indexer.index import faiss_index, index_rule, tuning
+from indexer.index.faiss_index import VectorIndex, Written
+from indexer.index.tuning import Evaluation, Tuning
 from indexer.plan import Plan
-from indexer.tuning import Evaluation, Tuning
-from indexer.unit_file import read_unit
+from indexer.store.durable import durable_stream, make_folder, write_durable
+from indexer.store.layout import Layout
+from indexer.store.ledger import Receipt, source_digest
+from indexer.store.unit_file import read_unit
 
 SCHEMA_VERSION = 1
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from indexer.generations import Meta
-from indexer.recall import Pick, pareto
-from indexer.tuning import SEED, Evaluation
+from indexer.index.generations import Meta
+from indexer.index.recall import Pick, pareto
+from indexer.index.tuning import SEED, Evaluation
 
 _COLUMNS = ("setting", "recall", "queries/s", "p50 ms", "p99 ms")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.config import Wishes
-from indexer.ground_truth import Truth
+from indexer.index.ground_truth import Truth
 
 Setting = Mapping[str, int]
 

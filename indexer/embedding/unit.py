@@ -1,35 +1,12 @@
 """Gathers the answers for one unit in whatever order they come. No I/O, no clock."""
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import NDArray
 
 from indexer.client.answers import Answer
 from indexer.config import VectorType
 from indexer.documents import Batch, Reason, Reject
 from indexer.plan import Unit
-
-
-@dataclass(frozen=True)
-class UnitTable:
-    """The vectors of a unit, in the order of rows.
-
-    Attributes:
-        unit: The unit.
-        rows: Row of the file, int64 `[good]`.
-        doc_ids: Id of each.
-        vectors: float32 or float16 `[good, dim]`.
-        token_counts: int32 `[good]`.
-        truncated: bool `[good]`.
-    """
-
-    unit: Unit
-    rows: NDArray[np.int64]
-    doc_ids: list[str]
-    vectors: NDArray[np.floating]
-    token_counts: NDArray[np.int32]
-    truncated: NDArray[np.bool_]
+from indexer.store.unit_file import UnitTable
 
 
 class UnitBuffer:

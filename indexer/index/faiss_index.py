@@ -19,9 +19,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import ground_truth, index_rule
 from indexer.errors import BuildError, StoreError
-from indexer.ground_truth import Read
+from indexer.index import ground_truth, index_rule
+from indexer.index.ground_truth import Read
 
 _WRITE_BYTES = 1 << 20  # of one call of the writer; arbitrary
 

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import generations, parquet
 from indexer.documents import Reject
-from indexer.duplicates import find_duplicate
 from indexer.errors import IndexerError, StoreError
-from indexer.layout import Layout
-from indexer.ledger import Receipt, file_sha256, load_plan, read_receipt, source_digest
+from indexer.index import generations
+from indexer.inputs import parquet
+from indexer.inputs.duplicates import find_duplicate
 from indexer.plan import Plan
-from indexer.unit_file import StoredUnit, read_rejects, read_unit
+from indexer.store.layout import Layout
+from indexer.store.ledger import Receipt, file_sha256, load_plan, read_receipt, source_digest
+from indexer.store.unit_file import StoredUnit, read_rejects, read_unit
 
 # A length of 1 within the rounding of float32 sums; float16 keeps 11 bits of each value.
 _LENGTH_TOLERANCE = {"float32": 1e-4, "float16": 2e-3}

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from indexer.client import Access, TlsConfig
+from indexer.commands.pool_process import private_pool
 from indexer.errors import ConfigError
-from indexer.pool_process import private_pool
 
 
 def pool_options(command: Callable[..., None]) -> Callable[..., None]:

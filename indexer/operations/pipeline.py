@@ -7,18 +7,19 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from indexer import generations, index_rule, inputs, measure
 from indexer.client import Access, Pool, describe
 from indexer.config import RunConfig
-from indexer.durable import exclusive
-from indexer.embedding import embed_units
+from indexer.embedding.units import embed_units
 from indexer.errors import ModelMismatchError, PoolError
-from indexer.generations import Generation
-from indexer.layout import Layout
-from indexer.ledger import Receipt, check_same, claim_folder, committed, freeze_plan, load_plan
-from indexer.measure import Built
+from indexer.index import generations, index_rule, measure
+from indexer.index.generations import Generation
+from indexer.index.measure import Built
+from indexer.inputs import files as inputs
 from indexer.plan import Plan, make_plan
 from indexer.progress import Stage, say
+from indexer.store.durable import exclusive
+from indexer.store.layout import Layout
+from indexer.store.ledger import Receipt, check_same, claim_folder, committed, freeze_plan, load_plan
 
 
 @dataclass(frozen=True)

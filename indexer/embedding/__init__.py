@@ -1,0 +1,1 @@
+"""The road of rows through pools into committed units."""
