@@ -16,6 +16,13 @@ class VectorType(StrEnum):
     FLOAT16 = "float16"
 
 
+class OnError(StrEnum):
+    """What bad input does to a run."""
+
+    STOP = "stop"  # nothing is embedded, one line says what is wrong
+    SKIP = "skip"  # the bad file, row group or row is counted as rejected, the good rows are indexed
+
+
 @dataclass(frozen=True)
 class PlanConfig:
     """What decides which vectors an index holds; frozen in `plan.json`.
@@ -26,6 +33,9 @@ class PlanConfig:
         vector_type: Type of the stored values.
         unit_rows: Rows of an input that are committed together.
         limit: Rows to index, counted over all inputs in order; None for all.
+        chunk_tokens: Tokens of a chunk, special ones included: each chunk of a long document has a vector of
+            its own. 0: one vector a document, its end cut where the model reads no further.
+        chunk_overlap: Tokens that a chunk shares with the one before; less than half a chunk.
     """
 
     id_column: str = "doc_id"
@@ -33,10 +43,19 @@ class PlanConfig:
     vector_type: VectorType = VectorType.FLOAT32
     unit_rows: int = 2048
     limit: int | None = None
+    chunk_tokens: int = 0
+    chunk_overlap: int = 0
 
     def __post_init__(self) -> None:
         """Checks the fields; raises ConfigError."""
         _at_least("unit rows", self.unit_rows, 1)
+        _at_least("chunk tokens", self.chunk_tokens, 0)
+        _at_least("chunk overlap", self.chunk_overlap, 0)
+        if self.chunk_overlap and 2 * self.chunk_overlap >= self.chunk_tokens:
+            raise ConfigError(
+                f"chunk overlap is {self.chunk_overlap} tokens, wanted less than half a chunk of "
+                f"{self.chunk_tokens}"
+            )
         if self.limit is not None:
             _at_least("limit", self.limit, 1)
         if not self.text_columns or not all(self.text_columns):
@@ -122,6 +141,9 @@ class RunConfig:
         wishes: What is asked of the FAISS index.
         plan: What the index holds.
         flow: How documents flow.
+        on_error: What bad input does.
+        new_model: Build an index of the pool's model beside that of another model, and swap when it is ready.
+        summary: File for a summary in JSON, kept up to date while the run goes on; None for none.
     """
 
     inputs: tuple[str, ...]
@@ -130,6 +152,9 @@ class RunConfig:
     wishes: Wishes = field(default_factory=Wishes)
     plan: PlanConfig = field(default_factory=PlanConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
+    on_error: OnError = OnError.STOP
+    new_model: bool = False
+    summary: Path | None = None
 
     def __post_init__(self) -> None:
         """Checks the fields; raises ConfigError."""

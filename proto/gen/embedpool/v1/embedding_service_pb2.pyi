@@ -42,12 +42,14 @@ class EmbeddingOptions(_message.Message):
     def __init__(self, vector_type: _Optional[_Union[VectorType, str]] = ..., dimensions: _Optional[int] = ..., prompt_name: _Optional[str] = ..., truncation: _Optional[_Union[Truncation, str]] = ..., chunking: _Optional[_Union[Chunking, _Mapping]] = ...) -> None: ...
 
 class Chunking(_message.Message):
-    __slots__ = ("window_tokens", "overlap_tokens")
+    __slots__ = ("window_tokens", "overlap_tokens", "separate")
     WINDOW_TOKENS_FIELD_NUMBER: _ClassVar[int]
     OVERLAP_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SEPARATE_FIELD_NUMBER: _ClassVar[int]
     window_tokens: int
     overlap_tokens: int
-    def __init__(self, window_tokens: _Optional[int] = ..., overlap_tokens: _Optional[int] = ...) -> None: ...
+    separate: bool
+    def __init__(self, window_tokens: _Optional[int] = ..., overlap_tokens: _Optional[int] = ..., separate: _Optional[bool] = ...) -> None: ...
 
 class Vectors(_message.Message):
     __slots__ = ("data", "type", "dim", "rows", "scales")
@@ -120,18 +122,24 @@ class EmbedDocumentsResponse(_message.Message):
     def __init__(self, batch_id: _Optional[int] = ..., items: _Optional[_Iterable[_Union[DocumentStatus, _Mapping]]] = ..., vectors: _Optional[_Union[Vectors, _Mapping]] = ..., model_fingerprint: _Optional[str] = ...) -> None: ...
 
 class DocumentStatus(_message.Message):
-    __slots__ = ("code", "message", "token_count", "truncated", "windows")
+    __slots__ = ("code", "message", "token_count", "truncated", "windows", "window_starts", "window_stops", "window_token_counts")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_STARTS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_STOPS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_TOKEN_COUNTS_FIELD_NUMBER: _ClassVar[int]
     code: int
     message: str
     token_count: int
     truncated: bool
     windows: int
-    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., token_count: _Optional[int] = ..., truncated: _Optional[bool] = ..., windows: _Optional[int] = ...) -> None: ...
+    window_starts: _containers.RepeatedScalarFieldContainer[int]
+    window_stops: _containers.RepeatedScalarFieldContainer[int]
+    window_token_counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., token_count: _Optional[int] = ..., truncated: _Optional[bool] = ..., windows: _Optional[int] = ..., window_starts: _Optional[_Iterable[int]] = ..., window_stops: _Optional[_Iterable[int]] = ..., window_token_counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ()
