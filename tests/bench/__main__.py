@@ -12,23 +12,32 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.bench import environments, load, load_report, report, stages
+from tests.bench import environments, indexing, indexing_report, load, load_report, report, stages
 from tests.bench.corpus import DOCUMENTS, questions, sample, short_texts
 
 DATA = Path("../shared/data")
 SHORT_TEXTS = 1000  # a few seconds for each system; arbitrary
 QUESTIONS = 1000  # more than one measurement asks, so that none is asked twice in it
 PICTURE = Path("docs/latency.png")
+GROWTH = Path("docs/indexing.png")
 
 
 def main() -> None:
-    """Parses options, measures, and writes `.bench/results.*`, `.bench/latency.*` and `docs/latency.png`."""
+    """Parses options, measures, and writes tables and figures to `.bench/`, pictures to `docs/`."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of all systems (default: 5)")
     parser.add_argument("--documents", type=int, default=DOCUMENTS, help="documents (default: %(default)s)")
     parser.add_argument("--bundle", type=Path, help="bundle to measure (default: builds one)")
     parser.add_argument(
-        "--only", choices=["throughput", "latency"], help="one part (default: both); latency takes 8 minutes"
+        "--only",
+        choices=["throughput", "latency", "indexing"],
+        help="one part (default: all); latency takes 8 minutes, indexing 12",
+    )
+    parser.add_argument(
+        "--growth",
+        type=int,
+        default=indexing.LARGE,
+        help="documents of the large index (default: %(default)s)",
     )
     parser.add_argument("--load-rounds", type=int, default=load.ROUNDS, help="of latency (default: 2)")
     options = parser.parse_args()
@@ -37,9 +46,11 @@ def main() -> None:
     home, machine = environments.HOME, report.machine()
     bundle = environments.bundle(options.bundle)
     corpus = sample(DATA / "medquad" / "corpus.parquet", home / "medquad.parquet", options.documents)
-    if options.only != "throughput":
+    if options.only in (None, "latency"):
         _latency(bundle, corpus, options.load_rounds, machine)
-    if options.only != "latency":
+    if options.only in (None, "indexing"):
+        _indexing(bundle, options.growth, machine)
+    if options.only in (None, "throughput"):
         _throughput(bundle, corpus, options, machine)
 
 
@@ -50,6 +61,13 @@ def _latency(bundle: Path, corpus: Path, rounds: int, machine: dict[str, str]) -
     _write("latency", results, load_report.markdown(results))
     load_report.draw(results, PICTURE)
     print(f"drawn to {PICTURE}")
+
+
+def _indexing(bundle: Path, large: int, machine: dict[str, str]) -> None:
+    results = indexing.measure(bundle, DATA / "medquad" / "corpus.parquet", large) | {"machine": machine}
+    _write("indexing", results, indexing_report.markdown(results))
+    indexing_report.draw(results, GROWTH)
+    print(f"drawn to {GROWTH}")
 
 
 def _throughput(bundle: Path, corpus: Path, options: argparse.Namespace, machine: dict[str, str]) -> None:
