@@ -1,11 +1,14 @@
 """Rows to batches of texts. Pure: reads chunks of rows that are handed in, knows neither files nor pools."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from indexer.plan import SEPARATOR, Unit
+
+HASH_BYTES = 16  # of a content hash: by chance two of 2^54 texts share one with a probability of 2^-20
 
 
 class Reason(StrEnum):
@@ -56,6 +59,7 @@ class Batch:
         unit: The unit of all of them.
         rows: Row of the file for each text.
         doc_ids: Id of each.
+        hashes: Content hash of each.
         texts: UTF-8 bytes of each.
         bytes: Bytes of all texts.
     """
@@ -64,6 +68,7 @@ class Batch:
     unit: Unit
     rows: list[int]
     doc_ids: list[str]
+    hashes: list[bytes]
     texts: list[bytes]
     bytes: int
 
@@ -109,6 +114,11 @@ def join_texts(parts: Iterable[bytes | None], text_bytes: int) -> bytes | Reason
         return Reason.NOT_TEXT
 
 
+def content_hash(text: bytes) -> bytes:
+    """Returns the 16 bytes of BLAKE2b that name a document's text: equal texts have equal vectors."""
+    return hashlib.blake2b(text, digest_size=HASH_BYTES).digest()
+
+
 def read_id(raw: bytes | None) -> tuple[str | None, Reason | None]:
     """Returns a document's id, and why the row is rejected if it cannot be one."""
     if raw is None:
@@ -127,6 +137,7 @@ class _Pending:
 
     rows: list[int] = field(default_factory=list)
     doc_ids: list[str] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
     texts: list[bytes] = field(default_factory=list)
     bytes: int = 0
 
@@ -155,6 +166,7 @@ def batches(chunks: Iterable[Chunk], rule: BatchRule, first_number: int = 0) -> 
                     number, pending = number + 1, _Pending()
                 pending.rows.append(row)
                 pending.doc_ids.append(doc_id)
+                pending.hashes.append(content_hash(text))
                 pending.texts.append(text)
                 pending.bytes += len(text)
         if chunk.first_row + len(chunk.ids) == chunk.unit.stop:
@@ -166,7 +178,7 @@ def batches(chunks: Iterable[Chunk], rule: BatchRule, first_number: int = 0) -> 
 
 
 def _seal(number: int, unit: Unit, pending: _Pending) -> Batch:
-    return Batch(number, unit, pending.rows, pending.doc_ids, pending.texts, pending.bytes)
+    return Batch(number, unit, pending.rows, pending.doc_ids, pending.hashes, pending.texts, pending.bytes)
 
 
 def count_reasons(rejects: Iterable[Reject]) -> Mapping[str, int]:

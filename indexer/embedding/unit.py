@@ -4,7 +4,7 @@ import numpy as np
 
 from indexer.client.answers import Answer
 from indexer.config import VectorType
-from indexer.documents import Batch, Reason, Reject
+from indexer.documents import HASH_BYTES, Batch, Reason, Reject
 from indexer.plan import Unit
 from indexer.store.unit_file import UnitTable
 
@@ -17,6 +17,7 @@ class UnitBuffer:
         self._vectors = np.zeros((unit.rows, dim), dtype=vector_type.value)
         self._token_counts = np.zeros(unit.rows, dtype=np.int32)
         self._truncated = np.zeros(unit.rows, dtype=np.bool_)
+        self._hashes = np.zeros((unit.rows, HASH_BYTES), dtype=np.uint8)
         self._good = np.zeros(unit.rows, dtype=np.bool_)
         self._doc_ids: list[str | None] = [None] * unit.rows
         self._rejects: list[Reject] = []
@@ -46,6 +47,8 @@ class UnitBuffer:
         self._token_counts[rows] = answer.token_counts
         self._truncated[rows] = answer.truncated
         self._good[rows] = finite
+        every = np.asarray(batch.rows, dtype=np.int64) - self.unit.start
+        self._hashes[every] = np.frombuffer(b"".join(batch.hashes), dtype=np.uint8).reshape(-1, HASH_BYTES)
         first = batch.rows[0] - self.unit.start
         if batch.rows[-1] - batch.rows[0] + 1 == len(batch.rows):
             self._doc_ids[first : first + len(batch.rows)] = batch.doc_ids
@@ -69,6 +72,7 @@ class UnitBuffer:
             vectors=self._vectors if every else self._vectors[good],
             token_counts=self._token_counts[good],
             truncated=self._truncated[good],
+            hashes=self._hashes[good],
         )
 
     def rejects(self) -> list[Reject]:

@@ -58,7 +58,8 @@ def make_index(tmp_path: Path, vectors: Any) -> MakeIndex:
             rows = np.array([row for row in range(unit.start, unit.stop) if row % 10], dtype=np.int64)
             flat = np.ones(len(rows), dtype=np.int32)
             names_of = [f"d{row}" for row in rows]
-            table = UnitTable(unit, rows, names_of, stored[rows], flat, flat.astype(np.bool_))
+            hashes = np.zeros((len(rows), 16), dtype=np.uint8)
+            table = UnitTable(unit, rows, names_of, stored[rows], flat, flat.astype(np.bool_), hashes)
             data = unit_bytes(table, MODEL)
             rejects = {"empty": unit.rows - len(rows)}
             receipt = Receipt(unit, MODEL.fingerprint, len(rows), rejects, 1, 0, sha256(data), len(data))

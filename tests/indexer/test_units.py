@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from indexer.client.answers import Answer, Failure
 from indexer.client.status import Status
 from indexer.config import PlanConfig, VectorType
-from indexer.documents import Batch, Reject
+from indexer.documents import Batch, Reject, content_hash
 from indexer.embedding.unit import UnitBuffer
 from indexer.embedding.units import write_unit
 from indexer.errors import PlanError, StoreError
@@ -58,7 +58,9 @@ def test_a_unit_holds_each_row_whatever_the_order_of_answers(data: st.DataObject
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(kept) - 1))))) if kept else []
     parts = [part.tolist() for part in np.split(np.array(kept, dtype=np.int64), cuts) if len(part)]
     batches = [
-        Batch(n, unit, part, [f"d{row}" for row in part], [b"t"] * len(part), len(part))
+        Batch(
+            n, unit, part, [f"d{row}" for row in part], [b"h" * 16] * len(part), [b"t"] * len(part), len(part)
+        )
         for n, part in enumerate(parts)
     ]
     buffer = UnitBuffer(unit, 4, kind)
@@ -81,11 +83,15 @@ def test_a_unit_holds_each_row_whatever_the_order_of_answers(data: st.DataObject
     assert [reject.row for reject in buffer.rejects()] == sorted(set(rows) - set(good))
 
 
+def _hashes(rows: list[int]) -> list[bytes]:
+    return [content_hash(f"text {row}".encode()) for row in rows]
+
+
 def _filled(plan: Plan, unit: Unit, bad: set[int]) -> UnitBuffer:
     rows = list(range(unit.start, unit.stop))
     values = np.arange(unit.stop * 4, dtype=np.float32).reshape(-1, 4)
     buffer = UnitBuffer(unit, 4, plan.config.vector_type)
-    batch = Batch(0, unit, rows, [f"d{row}" for row in rows], [b"t"] * len(rows), len(rows))
+    batch = Batch(0, unit, rows, [f"d{row}" for row in rows], _hashes(rows), [b"t"] * len(rows), len(rows))
     buffer.expect()
     buffer.add(batch, _answer(batch, values, {at: "no" for at, row in enumerate(rows) if row in bad}))
     buffer.finish_reading([])
@@ -101,7 +107,8 @@ def test_a_committed_unit_reads_back(tmp_path: Path, kind: VectorType) -> None:
     unit = plan.units[1]
     receipt = write_unit(layout, plan, _filled(plan, unit, {11}))
     assert (receipt.vectors, receipt.rejects, receipt.tokens) == (4, {"INTERNAL": 1}, 10 + 12 + 13 + 14)
-    stored = read_unit(layout.unit(1), doc_ids=True, vectors=True)
+    stored = read_unit(layout.unit(1), doc_ids=True, vectors=True, hashes=True)
+    assert [row.tobytes() for row in stored.hashes] == _hashes([10, 12, 13, 14])
     assert stored.rows.tolist() == [10, 12, 13, 14]
     assert stored.doc_ids == ["d10", "d12", "d13", "d14"]
     assert stored.vectors.dtype == kind.value
@@ -110,7 +117,7 @@ def test_a_committed_unit_reads_back(tmp_path: Path, kind: VectorType) -> None:
     assert read_rejects(layout.unit_rejects(1)) == [Reject(11, "d11", "INTERNAL: no")]
     schema = pq.read_schema(layout.unit(1))
     assert str(schema.field("embedding").type).startswith("fixed_size_list<element:")
-    assert schema.names == ["row", "doc_id", "embedding", "token_count", "truncated"]
+    assert schema.names == ["row", "doc_id", "content_hash", "embedding", "token_count", "truncated"]
 
 
 def test_the_same_unit_is_the_same_bytes(tmp_path: Path) -> None:
