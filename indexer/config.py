@@ -109,16 +109,21 @@ class Wishes:
         memory_bytes: Bytes of memory that the index may take while it is searched.
         target_recall: Share of the true ten nearest that searches should find, above 0 and up to 1.
         max_query_ms: Milliseconds on one core within which 99 of 100 searches should end.
+        build_memory_bytes: Bytes of memory that building it may take, of `--max-build-memory`; None for half
+            of what this process may use (`index.machine.usable_memory`). Larger indexes are built in pieces.
     """
 
     memory_bytes: int | None = None
     target_recall: float | None = None
     max_query_ms: float | None = None
+    build_memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the fields; raises ConfigError."""
         if self.memory_bytes is not None:
             _at_least("max index memory usage", self.memory_bytes, 1)
+        if self.build_memory_bytes is not None:
+            _at_least("max build memory", self.build_memory_bytes, 1)
         if self.target_recall is not None and not 0 < self.target_recall <= 1:
             raise ConfigError(f"target recall is {self.target_recall}, wanted above 0 and up to 1")
         if self.max_query_ms is not None and not self.max_query_ms > 0:
