@@ -3,7 +3,7 @@
 Never holds more than a few MiB of a file, whatever the size of its row groups. Rows count from 0.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from indexer.documents import Chunk
 from indexer.errors import InputError
-from indexer.plan import InputFile, Unit, changes, touched_row_groups
+from indexer.plan import InputFile, Unit, changes
 
 _CHUNK_BYTES = 2 << 20  # decoded text that a chunk aims at; small beside the bytes in flight
 _CHUNK_ROWS = 1024  # rows of a chunk at most; arbitrary, many batches long
@@ -69,35 +69,55 @@ def read_ids(
 
 
 def read_chunks(
-    file: InputFile, id_column: str, text_columns: Sequence[str], units: Sequence[Unit]
+    file: InputFile, id_column: str, text_columns: Sequence[str], units: Iterable[Unit]
 ) -> Iterator[Chunk]:
-    """Yields the rows of a file's units, in order, in chunks of one unit each; raises as `read_ids`."""
+    """Yields the rows of a file's units, in order, in chunks of one unit each; raises as `read_ids`.
+
+    Units are drawn one by one, the next when one was read.
+    """
     for unit, row, (ids, *columns) in _read_columns(file, (id_column, *text_columns), units):
         yield Chunk(unit, row, ids, columns)
 
 
 def _read_columns(
-    described: InputFile, columns: Sequence[str], units: Sequence[Unit]
+    described: InputFile, columns: Sequence[str], units: Iterable[Unit]
 ) -> Iterator[tuple[Unit, int, list[list[bytes | None]]]]:
-    """Yields (unit, first row, values of each column) of the rows of units, which are in order."""
+    """Yields (unit, first row, values of each column) of the rows of units, which are in order.
+
+    Units are drawn when the one before was read: who draws them may claim them one by one.
+    """
+    drawn = iter(units)
+    unit = next(drawn, None)
     _check_unchanged(described)
     with _opened(Path(described.path)) as file:
-        left = list(reversed(units))
-        for number, first_of_group in touched_row_groups(described.row_groups, units):
-            first = first_of_group
-            for piece in _record_batches(file, described.path, number, columns):
-                last = first + piece.num_rows
-                while left and left[-1].start < last:
-                    start, stop = max(first, left[-1].start), min(last, left[-1].stop)
-                    rows = piece.slice(start - first, stop - start)
-                    yield left[-1], start, [_bytes(rows.column(name)) for name in columns]
-                    if left[-1].stop > last:
+        first = 0
+        for number, size in enumerate(described.row_groups):
+            if unit is None:
+                break
+            if size and unit.start < first + size:
+                for last, rows in _rows_of_group(file, described.path, number, columns, first):
+                    while unit is not None and unit.start < last:
+                        start, stop = max(last - rows.num_rows, unit.start), min(last, unit.stop)
+                        part = rows.slice(start - last + rows.num_rows, stop - start)
+                        yield unit, start, [_bytes(part.column(name)) for name in columns]
+                        if unit.stop > last:
+                            break
+                        unit = next(drawn, None)
+                    if unit is None or unit.start >= first + size:
                         break
-                    left.pop()
-                first = last
+            first += size
     _check_unchanged(described)
-    if left:
-        raise InputError(f"{described.path} ended before row {left[0].stop}; it changed meanwhile: run again")
+    if unit is not None:
+        raise InputError(f"{described.path} ended before row {unit.stop}; it changed meanwhile: run again")
+
+
+def _rows_of_group(
+    file: Any, path: str, number: int, columns: Sequence[str], first: int
+) -> Iterator[tuple[int, Any]]:
+    """Yields (row behind the last, rows) of pieces of a row group that begins with row `first`."""
+    for rows in _record_batches(file, path, number, columns):
+        first += rows.num_rows
+        yield first, rows
 
 
 def _record_batches(file: Any, path: str, number: int, columns: Sequence[str]) -> Iterator[Any]:
