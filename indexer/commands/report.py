@@ -7,7 +7,7 @@ from pathlib import Path
 
 from indexer.errors import ConfigError, InputError
 from indexer.operations.pipeline import Summary
-from indexer.search.searcher import Hit
+from indexer.search.hits import Hit
 from indexer.store.layout import Layout
 
 _QUERIES_AT_ONCE = 32  # printed together; arbitrary

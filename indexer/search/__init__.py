@@ -1,5 +1,6 @@
 """Searches of an index: texts or vectors in, documents out, as a library and as a service."""
 
-from indexer.search.searcher import Hit, Searcher
+from indexer.search.hits import Hit, Passage
+from indexer.search.searcher import Searcher
 
-__all__ = ["Hit", "Searcher"]
+__all__ = ["Hit", "Passage", "Searcher"]

@@ -39,7 +39,7 @@ class QueryPool:
         access: Access | None = None,
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
-        self._index, self._model, self._wait_seconds = index, model, wait_seconds
+        self._index, self.model, self._wait_seconds = index, model, wait_seconds
         access = access or Access()
         self._client = Client(
             targets, tls=access.tls, token=access.token, plaintext_token=access.plaintext_token
@@ -67,7 +67,7 @@ class QueryPool:
             if not text.strip():
                 raise ConfigError(f"query {position + 1} is empty; give it words")
         if not texts:
-            return np.empty((0, self._model.dim), dtype=np.float32)
+            return np.empty((0, self.model.dim), dtype=np.float32)
         found = self._client.embed_query(texts, timeout=self._wait_seconds)
         self._check_model(found.target, found.fingerprint, found.fingerprint[:12])
         return found.vectors
@@ -85,8 +85,8 @@ class QueryPool:
         self._check_model(self._client.targets[0].address, pool.fingerprint, pool.model.label())
 
     def _check_model(self, target: str, fingerprint: str, label: str) -> None:
-        if fingerprint != self._model.fingerprint:
+        if fingerprint != self.model.fingerprint:
             raise ModelMismatchError(
-                f"index {self._index} holds vectors of model {self._model.label()}, "
+                f"index {self._index} holds vectors of model {self.model.label()}, "
                 f"worker {target} serves {label}: start the right worker, or build a new index"
             )

@@ -1,38 +1,25 @@
 """Asks an index: texts or vectors in, documents with scores out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.client import Access
-from indexer.errors import ConfigError, StoreError
-from indexer.index import generations
+from indexer.errors import ConfigError, ModelMismatchError
+from indexer.search.following import Following
+from indexer.search.hits import Ask, Hit
 from indexer.search.query_pool import WAIT_SECONDS, QueryPool
-from indexer.store.layout import Layout
-from indexer.store.ledger import load_plan
-from indexer.store.unit_file import read_unit
-
-_CACHED_UNITS = 256  # whose ids are kept in memory; some 100 kB each
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A document that was found: rank from 1, inner product with the query, id."""
-
-    rank: int
-    score: float
-    doc_id: str
+from indexer.search.snapshot import Snapshot
 
 
 class Searcher:
     """An index and the pools that embed queries for it; a context manager.
 
-    Guarantees: one searcher may be used from many threads at once; it sees the generation and the search
-    setting that were in use when it was made.
+    Guarantees: one searcher may be used from many threads at once. Each search sees one generation from begin
+    to end: that of the last `reload`, and before one that which was in use when the searcher was made. No
+    search fails because the index was updated or compacted meanwhile.
 
     Args:
         index: Folder of the index.
@@ -49,10 +36,11 @@ class Searcher:
         ModelMismatchError: A pool serves another model.
 
     Example:
-        >>> from indexer.search.searcher import Searcher
+        >>> from indexer.search import Searcher
         >>> with Searcher(Path("index"), "127.0.0.1:50051") as searcher:  # doctest: +SKIP
-        ...     for hit in searcher.search(["how to sort a list"], k=3)[0]:
-        ...         print(hit.rank, hit.score, hit.doc_id)
+        ...     for hit in searcher.search(["how to sort a list"], k=3, columns=("url",))[0]:
+        ...         print(hit.rank, hit.score, hit.doc_id, hit.columns["url"])
+        ...     searcher.search(["sort"], filter="lang = 'en' and year >= 2020")
         >>> with Searcher(Path("index")) as searcher:  # no pool: vectors of one's own  # doctest: +SKIP
         ...     hits = searcher.search_vectors(vectors, k=3)
     """
@@ -66,20 +54,10 @@ class Searcher:
         *,
         mapped: bool = False,
     ) -> None:
-        self._layout = Layout(index)
-        self._plan = load_plan(self._layout)
-        generation = generations.current(self._layout)
-        if generation is None:
-            raise StoreError(f"{index} is not complete: run its 'python -m indexer run' command again")
-        self._pool = (
-            QueryPool(index, self._plan.model, targets, access, wait_seconds) if targets is not None else None
-        )
-        try:
-            self._index = generations.open_index(self._layout, generation, mapped=mapped)
-        except BaseException:
-            self.close()
-            raise
-        self._ids_of_unit = lru_cache(_CACHED_UNITS)(self._read_ids)
+        self._root = index
+        self._following = Following(index, mapped=mapped)
+        model = self._following.snapshot.plan.model
+        self._pool = QueryPool(index, model, targets, access, wait_seconds) if targets is not None else None
 
     def __enter__(self) -> "Searcher":
         return self
@@ -95,77 +73,98 @@ class Searcher:
     @property
     def count(self) -> int:
         """Number of documents that can be found."""
-        return self._index.count
+        return self._following.snapshot.documents
 
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return self._plan.model.dim
+        return self._following.snapshot.dim
 
     @property
     def unreached(self) -> list[str]:
         """Why pools take no part, a line for each that does not."""
         return self._pool.unreached if self._pool is not None else []
 
+    def reload(self) -> bool:
+        """Goes on with the generation that is in use by now; searches under way end on theirs.
+
+        Returns:
+            Whether it is another than before: documents came or went, or the index was tuned anew.
+
+        Raises:
+            StoreError: It cannot be opened; the one before stays in use.
+        """
+        return self._following.reload()
+
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Returns the vectors of queries, float32 `[texts, dim]`; raises as `search` does."""
         if self._pool is None:
             raise ConfigError(
-                f"this searcher of {self._layout.root} has no pool to embed texts; "
+                f"this searcher of {self._root} has no pool to embed texts; "
                 "give it the address of one, or search by vectors"
             )
         return self._pool.embed(texts)
 
-    def search(self, texts: Sequence[str], k: int = 10) -> list[list[Hit]]:
+    def search(
+        self,
+        texts: Sequence[str],
+        k: int = 10,
+        *,
+        columns: Sequence[str] = (),
+        filter: str = "",  # noqa: A002 - what everybody calls it
+        passages: bool = False,
+    ) -> list[list[Hit]]:
         """Returns for each text its best `k` documents, fewer if the index holds fewer.
 
-        Raises:
-            ConfigError: `k` is below 1, a text is empty, or there is no pool.
-            PoolError: The pool refused a text or stayed away.
-        """
-        _check_hits(k)
-        return self.search_vectors(self.embed(texts), k)
+        Args:
+            texts: Queries.
+            k: Hits for each.
+            columns: Columns of the inputs that hits are to carry, read from the inputs.
+            filter: Only documents whose columns meet this, as `lang = 'en' and year >= 2020`; "" for all.
+            passages: Tell which chunk of a document was nearest.
 
-    def search_vectors(self, vectors: NDArray[np.floating], k: int = 10) -> list[list[Hit]]:
+        Raises:
+            ConfigError: `k` is below 1, a text is empty, there is no pool, or a column or the filter is none.
+            InputError: An input whose columns are needed is gone or has changed.
+            PoolError: The pool refused a text or stayed away.
+            ModelMismatchError: The index was given another model, or the pool was.
+            StoreError: The index is damaged.
+        """
+        ask = Ask(k, tuple(columns), filter, passages)
+        vectors = self.embed(texts)
+        return self._following.search(lambda snapshot: self._find(snapshot, vectors, ask))
+
+    def search_vectors(
+        self,
+        vectors: NDArray[np.floating],
+        k: int = 10,
+        *,
+        columns: Sequence[str] = (),
+        filter: str = "",  # noqa: A002 - what everybody calls it
+        passages: bool = False,
+    ) -> list[list[Hit]]:
         """Returns for each vector its best `k` documents, fewer if the index holds fewer.
 
         Args:
             vectors: Any type of float, `[queries, dim]`, made by the index's model.
             k: Hits for each.
+            columns: As in `search`.
+            filter: As in `search`.
+            passages: As in `search`.
 
         Raises:
-            ConfigError: `k` is below 1, or the shape is another.
+            ConfigError: `k` is below 1, the shape is another, a value is no number, or a column or the filter
+                is none.
+            InputError: An input whose columns are needed is gone or has changed.
+            StoreError: The index is damaged.
         """
-        _check_hits(k)
-        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
-            raise ConfigError(
-                f"queries have shape {list(vectors.shape)}, wanted [queries, {self.dim}] as in the index"
+        ask = Ask(k, tuple(columns), filter, passages)
+        return self._following.search(lambda snapshot: snapshot.find(vectors, ask).hits)
+
+    def _find(self, snapshot: Snapshot, vectors: NDArray[np.float32], ask: Ask) -> list[list[Hit]]:
+        if self._pool is not None and snapshot.fingerprint != self._pool.model.fingerprint:
+            raise ModelMismatchError(
+                f"index {self._root} holds vectors of model {snapshot.plan.model.label()} by now, and the "
+                f"pool's model was {self._pool.model.label()}: make a new searcher with the right pool"
             )
-        if not len(vectors):
-            return []
-        scores, ids = self._index.search(
-            np.asarray(vectors, dtype=np.float32), min(k, max(1, self._index.count))
-        )
-        return [self._hits(*of_query) for of_query in zip(scores, ids, strict=True)]
-
-    def doc_id(self, row_id: int) -> str:
-        """Returns the document id behind a FAISS id; raises StoreError when the units lack it."""
-        unit = self._plan.unit_of(row_id)
-        rows, doc_ids = self._ids_of_unit(unit.number)
-        position = int(np.searchsorted(rows, row_id - unit.base + unit.start))
-        if position == len(rows) or rows[position] != row_id - unit.base + unit.start:
-            raise StoreError(f"FAISS id {row_id} is in no unit; run 'python -m indexer verify'")
-        return doc_ids[position]
-
-    def _hits(self, scores: NDArray[np.float32], ids: NDArray[np.int64]) -> list[Hit]:
-        pairs = [(float(score), int(row)) for score, row in zip(scores, ids, strict=True) if row >= 0]
-        return [Hit(rank, score, self.doc_id(row)) for rank, (score, row) in enumerate(pairs, 1)]
-
-    def _read_ids(self, number: int) -> tuple[NDArray[np.int64], list[str]]:
-        stored = read_unit(self._layout.unit(number), doc_ids=True)
-        return stored.rows, stored.doc_ids
-
-
-def _check_hits(k: int) -> None:
-    if k < 1:
-        raise ConfigError(f"k is {k}, wanted at least 1")
+        return snapshot.find(vectors, ask).hits

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from indexer.__main__ import cli
 from indexer.commands.report import hits_as_text, query_lines, read_queries
 from indexer.errors import ConfigError, InputError
-from indexer.search.searcher import Hit
+from indexer.search.hits import Hit
 
 
 def test_queries_come_one_a_line_or_as_json(tmp_path: Path) -> None:
