@@ -7,9 +7,10 @@ finished or leaves nothing that counts; memory is bounded by the bytes in flight
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
@@ -32,16 +33,42 @@ from indexer.store.ledger import Receipt, commit_unit, sha256
 from indexer.store.unit_file import rejects_bytes, unit_bytes
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """What `embed_units` did.
+
+    Attributes:
+        receipts: Of the units that it committed, by number.
+        reused: Documents whose vectors, or whose refusal, were copied from another with the same text.
+    """
+
+    receipts: dict[int, Receipt]
+    reused: int
+
+
 def embed_units(
     config: RunConfig,
     layout: Layout,
     plan: Plan,
     pools: Mapping[str, Pool],
     access: Access,
-    missing: Sequence[Unit],
+    units: Iterator[Unit],
+    committed: Mapping[int, Receipt],
     console: Console,
-) -> dict[int, Receipt]:
-    """Embeds units with the pools, by address, and commits them; returns their receipts by number.
+) -> Embedded:
+    """Embeds units with the pools, by address, and commits them.
+
+    Args:
+        config: How documents flow.
+        layout: Where the units lie.
+        plan: The plan that they are of.
+        pools: What embeds, by address.
+        access: What opens the pools.
+        units: Units to embed, in the order of the plan. Each is drawn, in a thread, when the one before was
+            read, and all that were drawn are committed before this returns; so it may claim units as they
+            are drawn. It ends when there is none to take now, and never blocks.
+        committed: Receipts of the units that stand, by number.
+        console: Where to show how far it is.
 
     Raises:
         IndexerError: An input, a pool or the file system failed; units committed before stay.
@@ -49,19 +76,19 @@ def embed_units(
     """
     for folder in (layout.units, layout.rejects):
         make_folder(folder)
-    done = plan.rows - sum(unit.rows for unit in missing)
+    done = sum(receipt.unit.rows for receipt in committed.values())
     with Stage(console, "embedding", plan.rows, done=done) as stage:
         if done:
             stage.log(f"going on: {done:,} of {plan.rows:,} rows are committed already")
         work = _Embedding(config.flow, layout, plan, stage)
         try:
-            asyncio.run(work.run(pools, access, missing))
+            asyncio.run(work.run(pools, access, units))
         except GaveUpError as error:
             raise PoolError(
                 f"gave up after {error.seconds:g} s without an answer (--retry-seconds): {error.reasons}. "
                 "What is committed is kept: start the worker again and run the same command to go on"
             ) from error
-        return work.receipts
+        return Embedded(work.receipts, 0)
 
 
 def plan_dispatcher(
@@ -94,15 +121,15 @@ def batch_rule(flow: FlowConfig, pools: Mapping[str, Pool]) -> BatchRule:
     )
 
 
-def read_batches(plan: Plan, units: Sequence[Unit], rule: BatchRule) -> Iterator[Batch | UnitRead]:
+def read_batches(plan: Plan, units: Iterable[Unit], rule: BatchRule) -> Iterator[Batch | UnitRead]:
     """Yields the batches of units, which are in order; raises InputError."""
     return batches(_chunks(plan, units), rule)
 
 
-def _chunks(plan: Plan, units: Sequence[Unit]) -> Iterator[Chunk]:
+def _chunks(plan: Plan, units: Iterable[Unit]) -> Iterator[Chunk]:
     for number, of_file in groupby(units, key=attrgetter("file")):
         yield from parquet.read_chunks(
-            plan.inputs[number], plan.config.id_column, plan.config.text_columns, list(of_file)
+            plan.inputs[number], plan.config.id_column, plan.config.text_columns, of_file
         )
 
 
@@ -111,12 +138,13 @@ class _Embedding:
         self.receipts: dict[int, Receipt] = {}
         self._flow, self._layout, self._plan, self._stage = flow, layout, plan, stage
         self._buffers: dict[int, UnitBuffer] = {}
-        self._complete: asyncio.Queue[UnitBuffer] = asyncio.Queue()
+        self._complete: asyncio.Queue[UnitBuffer | None] = asyncio.Queue()
+        self._all_read = False
         self._room = asyncio.Semaphore(flow.open_units)
 
-    async def run(self, pools: Mapping[str, Pool], access: Access, missing: Sequence[Unit]) -> None:
+    async def run(self, pools: Mapping[str, Pool], access: Access, units: Iterator[Unit]) -> None:
         dispatcher = plan_dispatcher(self._plan, list(pools), access, self._flow, self._take, self._stage.log)
-        source = read_batches(self._plan, missing, batch_rule(self._flow, pools))
+        source = read_batches(self._plan, units, batch_rule(self._flow, pools))
         # Leaving the block waits for both threads: a commit that began is finished.
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
             try:
@@ -124,7 +152,7 @@ class _Embedding:
                     await race(
                         dispatcher.run(),
                         self._feed(dispatcher, source, reader),
-                        self._commit(len(missing), writer),
+                        self._commit(writer),
                     )
             finally:
                 reader.submit(source.close)  # type: ignore[attr-defined]  # it is a generator
@@ -142,6 +170,8 @@ class _Embedding:
                 buffer.finish_reading(item.rejects)
                 self._stage.advance(len(item.rejects))
                 self._check_complete(buffer)
+        self._all_read = True
+        self._check_done()
         await forever()
 
     async def _buffer(self, unit: Unit) -> UnitBuffer:
@@ -160,12 +190,16 @@ class _Embedding:
     def _check_complete(self, buffer: UnitBuffer) -> None:
         if buffer.complete:
             self._complete.put_nowait(self._buffers.pop(buffer.unit.number))
+            self._check_done()
 
-    async def _commit(self, count: int, writer: Executor) -> None:
-        """Commits units as they become complete; returns after `count` of them."""
+    def _check_done(self) -> None:
+        if self._all_read and not self._buffers:
+            self._complete.put_nowait(None)
+
+    async def _commit(self, writer: Executor) -> None:
+        """Commits units as they become complete; returns when all that were drawn are."""
         loop = asyncio.get_running_loop()
-        for _ in range(count):
-            buffer = await self._complete.get()
+        while (buffer := await self._complete.get()) is not None:
             receipt = await loop.run_in_executor(writer, write_unit, self._layout, self._plan, buffer)
             self.receipts[buffer.unit.number] = receipt
             self._room.release()

@@ -65,7 +65,8 @@ def run_index(config: RunConfig, targets: Sequence[str], access: Access, console
         before = sum(receipt.vectors for receipt in receipts.values())
         if missing:
             with _timed(seconds, "embed"):
-                receipts.update(embed_units(config, layout, plan, pools, access, missing, console))
+                done = embed_units(config, layout, plan, pools, access, iter(missing), receipts, console)
+                receipts.update(done.receipts)
         ordered = tuple(receipts[unit.number] for unit in plan.units)
         with _timed(seconds, "index"):
             generation = _generation(layout, plan, ordered, config, console)
