@@ -13,6 +13,10 @@ class InputError(IndexerError):
     """An input cannot be read, lacks a column, holds an id twice or changed while it was read."""
 
 
+class InputAwayError(InputError):
+    """The store of an input does not answer; the same command may succeed later."""
+
+
 class PlanError(IndexerError):
     """The index was planned for other inputs, settings or another model."""
 
@@ -69,6 +73,26 @@ class GaveUpError(PoolError):
         super().__init__(f"gave up after {seconds:g} s without an answer: {reasons}", "UNAVAILABLE")
         self.seconds = seconds
         self.reasons = reasons
+
+
+class ListenError(IndexerError):
+    """The address cannot be listened on."""
+
+
+class OverloadError(IndexerError):
+    """Too much is asked for at this moment.
+
+    Attributes:
+        retry_after: Seconds after which asking again makes sense.
+    """
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DrainError(IndexerError):
+    """The server is to stop and takes nothing new."""
 
 
 class BuildError(IndexerError):

@@ -14,7 +14,7 @@ Pieces = Iterable[tuple[int, Sequence[bytes | None]]]  # (position of the first 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """An id and the first two positions where it stands."""
+    """An id, the first position where it stands, and a later one."""
 
     doc_id: bytes
     first: int
@@ -22,7 +22,12 @@ class Duplicate:
 
 
 def find_duplicate(read: Callable[[], Pieces], count: int) -> Duplicate | None:
-    """Returns the first id that repeats an earlier one, or None.
+    """Returns the first id that repeats an earlier one, or None; arguments as `find_duplicates`."""
+    return next(find_duplicates(read, count), None)
+
+
+def find_duplicates(read: Callable[[], Pieces], count: int) -> Iterator[Duplicate]:
+    """Yields each id that repeats an earlier one, with the first place of that, in the order of positions.
 
     Args:
         read: Starts a pass over all ids; null and empty ids are skipped, since they name no document.
@@ -30,15 +35,14 @@ def find_duplicate(read: Callable[[], Pieces], count: int) -> Duplicate | None:
     """
     suspects = _repeated_hashes(read(), count)
     if not suspects.size:
-        return None
+        return
     wanted = set(suspects.tolist())
     seen: dict[bytes, int] = {}
     for position, doc_id in _named(read()):
         if hash(doc_id) in wanted:
-            if doc_id in seen:
-                return Duplicate(doc_id, seen[doc_id], position)
-            seen[doc_id] = position
-    return None
+            first = seen.setdefault(doc_id, position)
+            if first != position:
+                yield Duplicate(doc_id, first, position)
 
 
 def _repeated_hashes(pieces: Pieces, count: int) -> NDArray[np.int64]:

@@ -53,7 +53,7 @@ def run_index(config: RunConfig, targets: Sequence[str], access: Access, console
     claim_folder(layout.root)
     with exclusive(layout.lock):
         with _timed(seconds, "plan"):
-            files = inputs.describe(paths, config.plan)
+            files, _ = inputs.describe(paths, config.plan)
             wait_seconds = min(config.flow.connect_seconds, config.flow.retry_seconds)
             pools = reach(targets, access, wait_seconds, console)
             plan = make_plan(files, config.plan, next(iter(pools.values())).model)
