@@ -48,6 +48,7 @@ OWNERS = {
         "indexer/inputs/column_kinds.py",
         "indexer/inputs/filesystems.py",
         "indexer/inputs/parquet.py",
+        "indexer/store/deletions.py",
         "indexer/store/unit_file.py",
         "build_models/quality/tables.py",
     },
