@@ -14,6 +14,7 @@ import click
 from indexer.commands.recall_command import recall
 from indexer.commands.run_command import run
 from indexer.commands.search_command import search
+from indexer.commands.serve_command import serve
 from indexer.commands.verify_command import verify
 from indexer.errors import ConfigError, IndexerError, StoppedError
 
@@ -24,7 +25,7 @@ def cli() -> None:
     """Embed Parquet documents with a pool of workers, and search them."""
 
 
-for command in (run, search, verify, recall):
+for command in (run, search, serve, verify, recall):
     cli.add_command(command)
 
 

@@ -1,6 +1,6 @@
 """The options of every command that needs a pool, and the pool that they name."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,35 +11,55 @@ from indexer.client import Access, TlsConfig
 from indexer.commands.pool_process import private_pool
 from indexer.errors import ConfigError
 
+Command = Callable[..., None]
+Option = Callable[[Any], Any]
 
-def pool_options(command: Callable[..., None]) -> Callable[..., None]:
+
+def pool_options(command: Command) -> Command:
     """Adds to a command what `open_pool` and `access_of` take."""
+    return prefixed_pool_options("")(command)
+
+
+def prefixed_pool_options(prefix: str) -> Callable[[Command], Command]:
+    """Adds the same, the options of access under names such as `--PREFIXtls-ca`, where others have those."""
+
+    def add(command: Command) -> Command:
+        for option in reversed((*_place_options(), *_access_options(prefix))):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _place_options() -> Sequence[Option]:
     bundle = click.option(
         "--bundle",
         type=click.Path(path_type=Path, exists=True, file_okay=False),
         help="Bundle to serve with a private pool, which is started and stopped, in place of --worker.",
     )
     worker = click.option("--worker", help="HOST:PORT or unix:PATH of a running pool; several with commas.")
-    for option in reversed((worker, bundle, *_ACCESS_OPTIONS)):
-        command = option(command)
-    return command
+    return worker, bundle
 
 
-def _file_option(name: str, words: str) -> Callable[[Any], Any]:
-    return click.option(name, type=click.Path(path_type=Path, exists=True, dir_okay=False), help=words)
+def _file_option(name: str, words: str) -> Option:
+    return click.option(f"--{name}", type=click.Path(path_type=Path, exists=True, dir_okay=False), help=words)
 
 
-_ACCESS_OPTIONS = (
-    _file_option("--tls-ca", "PEM certificates that sign the workers': connections are encrypted."),
-    _file_option("--tls-cert", "PEM certificate of this client, for workers that ask for one."),
-    _file_option("--tls-key", "PEM key of --tls-cert."),
-    _file_option("--token-file", "Bearer token for the workers, read again for each call."),
-)
+def _access_options(prefix: str) -> Sequence[Option]:
+    return (
+        _file_option(
+            f"{prefix}tls-ca", "PEM certificates that sign the workers': connections are encrypted."
+        ),
+        _file_option(f"{prefix}tls-cert", "PEM certificate of this client, for workers that ask for one."),
+        _file_option(f"{prefix}tls-key", f"PEM key of --{prefix}tls-cert."),
+        _file_option(f"{prefix}token-file", "Bearer token for the workers, read again for each call."),
+    )
 
 
-def access_of(options: dict[str, Any]) -> Access:
-    """Takes the options of access out of a command's options."""
-    ca, cert, key, token = (options.pop(name) for name in ("tls_ca", "tls_cert", "tls_key", "token_file"))
+def access_of(options: dict[str, Any], prefix: str = "") -> Access:
+    """Takes the options of access, whose names begin with `prefix`, out of a command's options."""
+    names = ("tls_ca", "tls_cert", "tls_key", "token_file")
+    ca, cert, key, token = (options.pop(f"{prefix}{name}") for name in names)
     tls = TlsConfig(ca, cert, key) if ca or cert or key else None
     return Access(tls, token)
 
