@@ -1,15 +1,10 @@
-"""FAISS indexes: built from vectors, written, read, searched. The only file that imports faiss.
+"""FAISS indexes, read and searched. `faiss_build` and `selection` belong to it: no other file imports faiss.
 
 Similarity is the inner product, which is the cosine for vectors of unit length. Ids are the caller's int64.
-Guarantees: the same vectors, key and thread count give the same bytes: training draws with fixed seeds,
-lists are filled in the order of vectors, and graphs, which depend on who comes first, are built by one
-thread. A key that trains an HNSW graph of centroids (`IVF…_HNSW…`) is built with all threads as other lists
-are, and is not promised.
 """
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.errors import BuildError, StoreError
-from indexer.index import ground_truth, index_rule
-from indexer.index.ground_truth import Read
+from indexer.index.machine import usable_cpus
+from indexer.index.selection import Chosen, inner, refinement, selected, sifted, takes_selection
 
 _WRITE_BYTES = 1 << 20  # of one call of the writer; arbitrary
 
@@ -35,10 +30,14 @@ class Written:
 
 
 class VectorIndex:
-    """A FAISS index whose ids are the caller's."""
+    """A FAISS index whose ids are the caller's.
+
+    Guarantees: many threads may search at once; nobody changes parameters meanwhile.
+    """
 
     def __init__(self, index: Any) -> None:
         self._index = index
+        self._selects: bool | None = None  # whether its kind takes a selection; unknown before the first
 
     @property
     def count(self) -> int:
@@ -59,14 +58,19 @@ class VectorIndex:
     @property
     def graph(self) -> bool:
         """Whether it is an HNSW graph."""
-        return hasattr(_inner(self._index), "hnsw")
+        return hasattr(inner(self._index), "hnsw")
+
+    @property
+    def refined(self) -> bool:
+        """Whether it compares its best candidates once more, by better codes."""
+        return refinement(self._index) is not None
 
     def ids(self) -> NDArray[np.int64]:
         """Returns the ids of all vectors, int64 `[count]`, rising."""
-        inverted = faiss.try_extract_index_ivf(self._index)
-        if inverted is None:
+        if isinstance(self._index, faiss.IndexIDMap):
             found = faiss.vector_to_array(self._index.id_map)
         else:
+            inverted = faiss.extract_index_ivf(self._index)
             lists: Any = inverted.invlists
             pieces = [
                 faiss.rev_swig_ptr(lists.get_ids(at), lists.list_size(at)).copy()
@@ -77,24 +81,40 @@ class VectorIndex:
         return np.sort(found.astype(np.int64, copy=False))
 
     def configure(self, parameters: Mapping[str, int]) -> None:
-        """Sets search parameters by FAISS's names (`nprobe`, `efSearch`); raises BuildError for others."""
+        """Sets search parameters by FAISS's names: `nprobe`, `efSearch`, `k_factor_rf`.
+
+        Raises:
+            BuildError: The index has none of such a name.
+        """
+        inverted, refine = faiss.try_extract_index_ivf(self._index), refinement(self._index)
         for name, value in parameters.items():
-            inverted = faiss.try_extract_index_ivf(self._index)
             if name == "nprobe" and inverted is not None:
                 inverted.nprobe = value
             elif name == "efSearch" and self.graph:
-                _inner(self._index).hnsw.efSearch = value
+                inner(self._index).hnsw.efSearch = value
+            elif name == "k_factor_rf" and refine is not None:
+                refine.k_factor = value
             else:
                 raise BuildError(f"this index has no search parameter '{name}'; build the index again")
 
-    def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(
+        self, queries: NDArray[np.float32], k: int, chosen: Chosen | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Returns scores float32 and ids int64, `[queries, k]`, best first; id −1 where there is none.
 
         Args:
             queries: float32 `[queries, dim]`.
             k: Hits for each.
+            chosen: Ids that may be returned; None for all. Kinds that take no selection are asked for more
+                until enough of the chosen are among their hits.
         """
-        scores, ids = self._index.search(np.ascontiguousarray(queries), k)
+        queries = np.ascontiguousarray(queries)
+        if chosen is None:
+            scores, ids = self._index.search(queries, k)
+            return scores, ids
+        if self._selects is None:
+            self._selects = takes_selection(self._index)
+        scores, ids = (selected if self._selects else sifted)(self._index, queries, k, chosen)
         return scores, ids
 
     def write(self, stream: BinaryIO) -> Written:
@@ -138,15 +158,14 @@ def read_index(path: Path, *, mapped: bool = False) -> VectorIndex:
             return VectorIndex(faiss.read_index(str(path), _mapping() if mapped else 0))
     except (OSError, RuntimeError) as error:
         raise StoreError(
-            f"cannot read FAISS index {path} ({_reason(error)}); "
+            f"cannot read FAISS index {path} ({reason(error)}); "
             "delete CURRENT, and 'run' builds it from the units"
         ) from error
 
 
-def _mapping() -> int:
-    """Returns FAISS's flag for mapped files: of any index where it can, else of inverted lists."""
-    newer = getattr(faiss, "IO_FLAG_MMAP_IFC", None)
-    return int(faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if newer is None else newer)
+def reason(error: BaseException) -> str:
+    """Returns what FAISS says, without where in its sources it says so."""
+    return str(error).strip().rsplit(" at ", 1)[-1].split(": ", 1)[-1].split("\n", 1)[0]
 
 
 @contextmanager
@@ -160,63 +179,7 @@ def one_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
-def build(key: str, dim: int, count: int, read: Read, advance: Callable[[int], None]) -> VectorIndex:
-    """Builds an index.
-
-    Args:
-        key: FAISS factory string.
-        dim: Length of a vector.
-        count: Number of vectors.
-        read: Starts a pass over all ids and vectors, in order.
-        advance: Told how many more vectors were added.
-
-    Raises:
-        BuildError: The key is none, or there are too few vectors for it.
-    """
-    try:
-        made = _with_ids(faiss.index_factory(dim, key, faiss.METRIC_INNER_PRODUCT))
-        index = VectorIndex(made)
-        index_rule.check_count(key, index.lists, count)
-        # A graph that several threads build depends on who came first.
-        faiss.omp_set_num_threads(1 if index.graph else usable_cpus())
-        if not made.is_trained:
-            size = index_rule.sample_size(index.lists, count)
-            made.train(ground_truth.sample(read(), count, size, index_rule.SEED)[1])
-        for ids, vectors in read():
-            made.add_with_ids(np.ascontiguousarray(vectors, dtype=np.float32), ids)
-            advance(len(ids))
-    except RuntimeError as error:
-        raise BuildError(
-            f"FAISS cannot build index '{key}' of {count:,} vectors of {dim} values ({_reason(error)}); "
-            "use another --index-key, or 'auto'"
-        ) from error
-    return index
-
-
-def usable_cpus() -> int:
-    """Returns how many CPUs this process may use: its affinity mask, and the quota of its control group."""
-    allowed = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
-    except (OSError, ValueError):  # no control groups of version 2 here
-        return allowed
-
-
-def _with_ids(index: Any) -> Any:
-    """Returns an index that keeps the caller's ids: inverted lists do, others are wrapped."""
-    if isinstance(index, faiss.IndexIDMap) or faiss.try_extract_index_ivf(index) is not None:
-        return index
-    return faiss.IndexIDMap(index)
-
-
-def _inner(index: Any) -> Any:
-    """Returns what id maps and transforms wrap."""
-    while isinstance(index, faiss.IndexIDMap | faiss.IndexPreTransform):
-        index = faiss.downcast_index(index.index)
-    return index
-
-
-def _reason(error: BaseException) -> str:
-    """Returns what FAISS says, without where in its sources it says so."""
-    return str(error).strip().rsplit(" at ", 1)[-1].split(": ", 1)[-1].split("\n", 1)[0]
+def _mapping() -> int:
+    """Returns FAISS's flag for mapped files: of any index where it can, else of inverted lists."""
+    newer = getattr(faiss, "IO_FLAG_MMAP_IFC", None)
+    return int(faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if newer is None else newer)

@@ -1,8 +1,12 @@
-"""The FAISS indexes of an index folder: each is a product of the units; `CURRENT` names the one in use."""
+"""The FAISS indexes of an index folder: each is a product of the units; `CURRENT` names the one in use.
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+Guarantees: files of a generation never change once `CURRENT` names it, but for the search setting in
+`meta.json`; `CURRENT` is swapped last, so a run that is killed leaves the generation before it in use.
+Assumes: the caller of `update` and `save_setting` holds the lock of the index.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,53 +15,20 @@ from numpy.typing import NDArray
 from indexer.config import Wishes
 from indexer.errors import StoreError
 from indexer.index import faiss_index, index_rule, tuning
-from indexer.index.faiss_index import VectorIndex, Written
-from indexer.index.tuning import Evaluation, Tuning
+from indexer.index.builder import DEAD, Build
+from indexer.index.index_rule import KeyChoice
+from indexer.index.meta import Meta
+from indexer.index.open_index import OpenIndex
+from indexer.index.shards import Shard, ids_between, still_true, units_of
+from indexer.index.tuning import Evaluation
+from indexer.index.unit_vectors import dead_bytes, read_dead, row_ids
 from indexer.plan import Plan
-from indexer.store.durable import durable_stream, make_folder, write_durable
+from indexer.store.durable import write_durable
 from indexer.store.layout import Layout
-from indexer.store.ledger import Receipt, source_digest
-from indexer.store.unit_file import read_unit
+from indexer.store.ledger import Receipt, sha256, source_digest
 
-SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Meta:
-    """What a FAISS index was built from and how to search it; `meta.json` is this class as JSON.
-
-    Attributes:
-        key: FAISS factory string.
-        count: Number of vectors.
-        dim: Length of a vector.
-        fingerprint: Model that made the vectors.
-        source: Names the units that it was built from.
-        sha256: Of the index file, hex.
-        bytes: Size of it.
-        search: Search parameters by FAISS's names, that searches use.
-        tuning: How they were chosen by measurement; None for the defaults of `index_rule`.
-        schema_version: Version of this layout.
-    """
-
-    key: str
-    count: int
-    dim: int
-    fingerprint: str
-    source: str
-    sha256: str
-    bytes: int
-    search: Mapping[str, int]
-    tuning: Tuning | None = None
-    schema_version: int = SCHEMA_VERSION
-
-    def __post_init__(self) -> None:
-        """Takes `tuning` as JSON gives it, too."""
-        if isinstance(self.tuning, dict):
-            object.__setattr__(self, "tuning", Tuning(**self.tuning))
-
-    def to_json(self) -> str:
-        """Returns the text of `meta.json`."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+_REBUILD = "delete CURRENT, and 'run' builds the FAISS index again from the units"
+NO_DEAD: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -71,18 +42,31 @@ class Generation:
 def current(layout: Layout) -> Generation | None:
     """Returns the generation in use, None before the first; raises StoreError when it is damaged."""
     try:
-        name = layout.current.read_text(encoding="utf-8").strip()
+        said = layout.current.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return None
+    folder = layout.root / said
+    if folder.parent != layout.generations:  # of another edition
+        return None
     try:
-        return Generation(
-            f"{int(name):06d}", Meta(**json.loads(layout.meta(name).read_text(encoding="utf-8")))
-        )
-    except (OSError, TypeError, ValueError) as error:
+        text = layout.meta(folder.name).read_text(encoding="utf-8")
+        return Generation(f"{int(folder.name):06d}", Meta.from_json(text))
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
-            f"CURRENT of {layout.root} says '{name}', and that cannot be read ({error}); "
-            "delete CURRENT, and 'run' builds the FAISS index again from the units"
+            f"CURRENT of {layout.root} says '{said}', and that cannot be read ({error}); {_REBUILD}"
         ) from error
+
+
+def choose(generation: Generation | None, count: int, dim: int, asked_key: str, wishes: Wishes) -> KeyChoice:
+    """Returns the key for so many living vectors; that of the generation, as long as it suits them.
+
+    Raises:
+        ConfigError: No kind fits into the memory that is wished.
+    """
+    if generation is None:
+        return index_rule.choose_key(asked_key, count, dim, wishes)
+    meta = generation.meta
+    return index_rule.keep_or_choose(meta.key, meta.planned, asked_key, count, dim, wishes)
 
 
 def is_fresh(
@@ -90,29 +74,43 @@ def is_fresh(
     receipts: Sequence[Receipt],
     asked_key: str,
     wishes: Wishes,
+    dead: NDArray[np.int64] = NO_DEAD,
 ) -> bool:
-    """Returns whether a generation holds just these units under the key that is asked for."""
-    if generation is None or generation.meta.source != source_digest(receipts):
+    """Returns whether a generation holds just these units but these dead rows, under the key asked for."""
+    if generation is None or not holds(generation, receipts, dead):
         return False
     meta = generation.meta
-    return meta.key == index_rule.choose_key(asked_key, meta.count, meta.dim, wishes).key
+    return meta.key == choose(generation, meta.count, meta.dim, asked_key, wishes).key
 
 
-def build(
+def holds(generation: Generation, receipts: Sequence[Receipt], dead: NDArray[np.int64]) -> bool:
+    """Returns whether a generation holds just these units, without these dead rows."""
+    meta = generation.meta
+    return meta.source == source_digest(receipts) and meta.dead_sha256 == sha256(dead_bytes(dead))
+
+
+def update(
     layout: Layout,
     plan: Plan,
     receipts: Sequence[Receipt],
+    dead: NDArray[np.int64],
     key: str,
     advance: Callable[[int], None],
+    *,
+    full: bool = False,
+    build_memory: int | None = None,
 ) -> Generation:
-    """Builds the next generation from all units and makes it the one in use.
+    """Makes the next generation and puts it in use: what stands is kept, what is missing is built.
 
     Args:
         layout: Where the index lies.
         plan: Its plan.
         receipts: Of every unit, in order.
-        key: FAISS factory string.
-        advance: Told how many more vectors were added.
+        dead: Row ids that are not to be found, int64, sorted.
+        key: FAISS factory string; another than before builds everything anew.
+        advance: Told how many more of the receipts' vectors are in the index.
+        full: Build everything anew, without dead rows.
+        build_memory: Bytes that building may take; None for half of what this process may use.
 
     Raises:
         BuildError: FAISS refused the key or the vectors.
@@ -120,60 +118,76 @@ def build(
     """
     before = current(layout)
     name = f"{int(before.name) + 1 if before else 1:06d}"
-    count = sum(receipt.vectors for receipt in receipts)
-    index = faiss_index.build(key, plan.model.dim, count, lambda: vector_pieces(layout, receipts), advance)
-    search = index_rule.search_defaults(index.lists, index.graph)
-    written = _write(layout.index(name), index, count)
-    meta = Meta(
-        key,
-        count,
-        plan.model.dim,
-        plan.model.fingerprint,
-        source_digest(receipts),
-        written.sha256,
-        written.bytes,
-        search,
-    )
+    work = Build(layout, plan, tuple(receipts), dead, key, name, build_memory, advance)
+    standing = before.meta if before is not None and _is_base(before.meta, plan, key) else None
+    kept = [] if full or standing is None else list(_kept(layout, standing, work))
+    meta = work.run(standing, kept)
     write_durable(layout.meta(name), meta.to_json().encode())
-    write_durable(layout.current, f"{name}\n".encode())
+    pointer = (layout.generations / name).relative_to(layout.root)
+    write_durable(layout.current, f"{pointer.as_posix()}\n".encode())
     return Generation(name, meta)
 
 
-def _write(path: Path, index: VectorIndex, count: int) -> Written:
-    make_folder(path.parent)
-    written: list[Written] = []
-
-    def check(temporary: Path) -> None:
-        # Mapped: to read it whole would take the memory of a second index.
-        found, size = faiss_index.read_index(temporary, mapped=True).count, temporary.stat().st_size
-        if (found, size) != (count, written[0].bytes):
-            raise StoreError(
-                f"{path} was written with {count} vectors in {written[0].bytes} bytes and read back with "
-                f"{found} in {size}; run again"
-            )
-
-    with durable_stream(path, check) as stream:
-        written.append(index.write(stream))
-    return written[0]
+def _is_base(meta: Meta, plan: Plan, key: str) -> bool:
+    return (meta.key, meta.dim, meta.fingerprint) == (key, plan.model.dim, plan.model.fingerprint)
 
 
-def open_index(layout: Layout, generation: Generation, *, mapped: bool = False) -> VectorIndex:
+def _kept(layout: Layout, meta: Meta, work: Build) -> list[Shard]:
+    """Returns the shards of a generation that hold what the units hold and are of their sizes."""
+
+    def stands(shard: Shard) -> bool:
+        if _size(layout.generations / shard.file) != shard.bytes:
+            return False
+        if not shard.without:
+            return True
+        left_out = read_dead(layout.generations / shard.without)
+        its = ids_between(left_out, units_of(shard, work.receipts))
+        return bool(np.isin(its, work.dead).all())
+
+    return list(still_true(meta.shards, work.receipts, stands))
+
+
+def open_index(layout: Layout, generation: Generation, *, mapped: bool = False) -> OpenIndex:
     """Opens the FAISS index of a generation with its search setting; `mapped` as `read_index` has it.
 
     Raises:
         StoreError: It is damaged, gone, or of another size than its `meta.json` says.
         BuildError: It does not know a parameter of the setting.
     """
-    path = layout.index(generation.name)
-    # A page of a mapped file that is not there would end the process.
-    if path.exists() and path.stat().st_size != generation.meta.bytes:
-        raise StoreError(
-            f"{path} has {path.stat().st_size:,} bytes, its meta.json says {generation.meta.bytes:,}; "
-            "delete CURRENT, and 'run' builds it from the units"
-        )
-    index = faiss_index.read_index(path, mapped=mapped)
-    index.configure(generation.meta.search)
+    meta = generation.meta
+    opened = []
+    for shard in meta.shards:
+        path = layout.generations / shard.file
+        # A page of a mapped file that is not there would end the process.
+        if (size := _size(path)) not in (shard.bytes, -1):
+            raise StoreError(f"{path} has {size:,} bytes, its meta.json says {shard.bytes:,}; {_REBUILD}")
+        opened.append(faiss_index.read_index(path, mapped=mapped))
+    index = OpenIndex(opened, meta.dim, dead_rows(layout, generation), meta.count, meta.end)
+    index.configure(meta.search)
     return index
+
+
+def dead_rows(layout: Layout, generation: Generation) -> NDArray[np.int64]:
+    """Returns the row ids that a generation does not return, int64, sorted; raises StoreError."""
+    path = layout.generations / generation.name / DEAD
+    found = read_dead(path)
+    if sha256(dead_bytes(found)) != generation.meta.dead_sha256:
+        raise StoreError(f"{path} differs from its meta.json's sha256; {_REBUILD}")
+    return found
+
+
+def expected_ids(layout: Layout, generation: Generation, receipts: Sequence[Receipt]) -> NDArray[np.int64]:
+    """Returns the row ids that the files of a generation should hold, dead ones among them, int64, rising.
+
+    Reads the rows of all units; raises StoreError when one is damaged.
+    """
+    found = [NO_DEAD]
+    for shard in generation.meta.shards:
+        left_out = read_dead(layout.generations / shard.without) if shard.without else NO_DEAD
+        for receipt in units_of(shard, receipts):
+            ids = row_ids(layout, receipt)
+            found.append(ids[~np.isin(ids, left_out)])
+    return np.sort(np.concatenate(found))
 
 
 def save_setting(
@@ -190,21 +204,21 @@ def save_setting(
     return Generation(generation.name, meta)
 
 
-def vector_pieces(
-    layout: Layout, receipts: Sequence[Receipt]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
-    """Yields ids int64 `[n]` and vectors `[n, dim]` of each unit, in order.
+def files_in_use(layout: Layout, generation: Generation) -> set[Path]:
+    """Returns every file that a generation needs; all others below `faiss/` may be deleted."""
+    meta, folder = generation.meta, layout.generations
+    names = {shard.file for shard in meta.shards} | {shard.without for shard in meta.shards if shard.without}
+    names |= {meta.template.file} if meta.template is not None else set()
+    return {
+        layout.meta(generation.name),
+        folder / generation.name / DEAD,
+        *(folder / name for name in names),
+    }
 
-    Raises:
-        StoreError: A unit is damaged.
-    """
-    for receipt in receipts:
-        if receipt.vectors:
-            unit = receipt.unit
-            stored = read_unit(layout.unit(unit.number), vectors=True)
-            if len(stored.rows) != receipt.vectors:
-                raise StoreError(
-                    f"unit {layout.unit(unit.number)} holds {len(stored.rows)} vectors, its receipt says "
-                    f"{receipt.vectors}; delete the receipt, and 'run' makes the unit again"
-                )
-            yield stored.rows - unit.start + unit.base, stored.vectors
+
+def _size(path: Path) -> int:
+    """Returns the size of a file in bytes, −1 without one."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1

@@ -16,6 +16,7 @@ from indexer.index.generations import Generation
 from indexer.index.ground_truth import Queries
 from indexer.index.recall import Setting
 from indexer.index.tuning import Evaluation
+from indexer.index.unit_vectors import vector_pieces
 from indexer.plan import Plan
 from indexer.progress import Stage
 from indexer.store.durable import exclusive
@@ -36,16 +37,20 @@ class Built:
 
     @property
     def count(self) -> int:
-        """Number of vectors."""
+        """Number of vectors that searches can find."""
         return self.generation.meta.count
+
+    @property
+    def passed(self) -> int:
+        """Number of vectors that a pass reads, dead ones among them."""
+        return sum(receipt.vectors for receipt in self.receipts)
 
     def read(
         self, advance: Callable[[int], None] = lambda _: None
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.floating]]]:
-        """Starts a pass over all ids and vectors; `advance` is told how many more were read."""
-        for ids, vectors in generations.vector_pieces(self.layout, self.receipts):
-            yield ids, vectors
-            advance(len(ids))
+        """Starts a pass over all living ids and vectors; `advance` is told how many more were passed."""
+        dead = generations.dead_rows(self.layout, self.generation)
+        yield from vector_pieces(self.layout, self.receipts, dead, advance)
 
 
 def open_built(root: Path) -> Built:
@@ -92,7 +97,7 @@ def measure(
     if k < 1:
         raise ConfigError(f"k is {k}, wanted at least 1")
     index = generations.open_index(built.layout, built.generation, mapped=mapped)
-    with Stage(console, "measuring", _PASSES * built.count, noun="vectors") as stage:
+    with Stage(console, "measuring", _PASSES * built.passed, noun="vectors") as stage:
         clock = time.perf_counter if mapped else time.thread_time
         return tuning.evaluate(index, queries, lambda: built.read(stage.advance), k, clock, also)
 

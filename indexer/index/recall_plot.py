@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer.errors import ConfigError
-from indexer.index.generations import Meta
+from indexer.index.meta import Meta
 from indexer.index.recall import Point, pareto
 from indexer.index.tuning import Evaluation
 from indexer.store.durable import write_durable

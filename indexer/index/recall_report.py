@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from indexer.index.generations import Meta
+from indexer.index.meta import Meta
 from indexer.index.recall import Pick, pareto
 from indexer.index.tuning import SEED, Evaluation
 

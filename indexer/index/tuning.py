@@ -15,6 +15,7 @@ from indexer.config import Wishes
 from indexer.index import ground_truth
 from indexer.index.faiss_index import VectorIndex, one_thread
 from indexer.index.ground_truth import NOBODY, Queries, Read, Truth
+from indexer.index.open_index import OpenIndex
 from indexer.index.recall import Pick, Point, Setting, is_level, ladder, pick, recall_of
 
 QUERIES = 1000  # that tune an index right after it was built; leaves recall open by some .005
@@ -83,7 +84,7 @@ def settings(lists: int, graph: bool, count: int, k: int, also: Setting) -> Iter
 
 
 def evaluate(
-    index: VectorIndex,
+    index: VectorIndex | OpenIndex,
     queries: Queries,
     read: Read,
     k: int,
@@ -145,7 +146,7 @@ def held_out(read: Read, count: int, size: int = QUERIES, seed: int = SEED) -> Q
 
 
 def _asked(
-    index: VectorIndex, queries: Queries, k: int, clock: Clock
+    index: VectorIndex | OpenIndex, queries: Queries, k: int, clock: Clock
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Returns the hits of each query, int64 `[queries, k]`, its own vector left out, and its seconds."""
     wanted = k + queries.held_out

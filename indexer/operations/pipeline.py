@@ -129,10 +129,13 @@ def _generation(
     standing = generations.current(layout)
     if standing is None or not generations.is_fresh(standing, receipts, config.index_key, config.wishes):
         count = sum(receipt.vectors for receipt in receipts)
-        choice = index_rule.choose_key(config.index_key, count, plan.model.dim, config.wishes)
+        choice = generations.choose(standing, count, plan.model.dim, config.index_key, config.wishes)
         say(console, choice.reason)
         with Stage(console, "indexing", count, noun="vectors") as stage:
-            standing = generations.build(layout, plan, receipts, choice.key, stage.advance)
+            standing = generations.update(
+                layout, plan, receipts, generations.NO_DEAD, choice.key, stage.advance,
+                build_memory=config.wishes.build_memory_bytes,
+            )  # fmt: skip
     if config.wishes.tuned and standing.meta.count:
         standing = measure.tune(Built(layout, plan, receipts, standing), config.wishes, console)
         measure.check_met(standing)

@@ -8,7 +8,6 @@ from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from indexer.documents import Reject
 from indexer.errors import IndexerError, StoreError
@@ -206,28 +205,25 @@ def check_faiss(index: Standing) -> str:
     generation = generations.current(index.layout)
     if generation is None:
         raise StoreError("there is no CURRENT: run the same 'run' command to build the FAISS index")
-    path, meta = index.layout.index(generation.name), generation.meta
-    if file_sha256(path) != meta.sha256:
-        raise StoreError(f"{path} differs from its meta.json's sha256: delete CURRENT and run again")
+    meta, path = generation.meta, index.layout.generations / generation.name
+    files = {shard.file: shard.sha256 for shard in meta.shards}
+    if meta.template is not None:
+        files[meta.template.file] = meta.template.sha256
+    for name, digest in files.items():
+        file = index.layout.generations / name
+        if file_sha256(file) != digest:
+            raise StoreError(f"{file} differs from its meta.json's sha256: delete CURRENT and run again")
     if meta.source != source_digest(index.receipts) or meta.fingerprint != index.plan.model.fingerprint:
         raise StoreError(
             f"generation {generation.name} was built from other units: run the same 'run' command"
         )
     built = generations.open_index(index.layout, generation, mapped=True)
-    expected = _row_ids(index)
-    if not (built.count == meta.count == len(expected)) or not np.array_equal(built.ids(), expected):
+    expected = generations.expected_ids(index.layout, generation, index.receipts)
+    if meta.vectors != len(expected) or not np.array_equal(built.ids(), expected):
         raise StoreError(
-            f"{path} holds {built.count} vectors whose ids are not those of the units' {len(expected)}"
+            f"{path} holds {meta.vectors} vectors whose ids are not those of the units' {len(expected)}"
         )
     return f"generation {generation.name}, {meta.key}: {built.count:,} vectors, the ids of the units"
-
-
-def _row_ids(index: Standing) -> NDArray[np.int64]:
-    pieces = [
-        read_unit(index.layout.unit(receipt.unit.number)).rows - receipt.unit.start + receipt.unit.base
-        for receipt in index.receipts
-    ]
-    return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
 
 
 def _rejects(index: Standing, receipt: Receipt) -> list[Reject]:

@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 
 from indexer.config import AUTO, Wishes
 from indexer.errors import IndexerError
-from indexer.index import faiss_index, index_rule, tuning
+from indexer.index import faiss_build, index_rule, tuning
 from indexer.index.ground_truth import Queries
+from indexer.index.machine import usable_cpus
 from indexer.index.memory_rule import as_size, parse_bytes
 from indexer.index.recall import pick
 from tests.bench.environments import HOME
@@ -107,7 +108,7 @@ def measure(key: str, path: Path, number: int, target: float) -> dict[str, Any]:
     count, dim = np.load(path, mmap_mode="r").shape
     read = partial(pieces, path)
     before, started = _own_memory(), time.monotonic()
-    index = faiss_index.build(key, dim, count, read, lambda _: None)
+    index = faiss_build.build(key, dim, count, read, lambda _: None)
     seconds = time.monotonic() - started
     grown, size = _own_memory() - before, index.write(_Nowhere()).bytes  # type: ignore[arg-type]
     queries = Queries.foreign(np.concatenate(list(vectors(number, dim, seed=2))))
@@ -176,7 +177,7 @@ def main() -> None:
     asked = list(options.key)
     if options.memory:
         asked.append(index_rule.choose_key(AUTO, count, dim, Wishes(parse_bytes(options.memory))).key)
-    cpus = faiss_index.usable_cpus()
+    cpus = usable_cpus()
     print(f"{count:,} × {dim}, {options.queries} queries, one core; built with {cpus} CPUs\n")
     print("| " + " | ".join(_HEAD) + " |\n" + "|---" * len(_HEAD) + "|", flush=True)
     results: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ import pytest
 
 from indexer.config import Wishes
 from indexer.errors import BuildError, StoreError
-from indexer.index import faiss_index, index_rule
+from indexer.index import faiss_build, faiss_index, index_rule
 from indexer.index.faiss_index import VectorIndex
 
 COUNT, DIM = 2600, 16
@@ -33,7 +33,7 @@ def _build(key: str, vectors: Any) -> VectorIndex:
             yield IDS[start : start + 700][: len(vectors) - start], vectors[start : start + 700]
 
     added: list[int] = []
-    index = faiss_index.build(key, DIM, len(vectors), read, added.append)
+    index = faiss_build.build(key, DIM, len(vectors), read, added.append)
     assert sum(added) == len(vectors)
     return index
 

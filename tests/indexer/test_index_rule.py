@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from indexer.config import Wishes
 from indexer.errors import ConfigError
-from indexer.index import faiss_index, index_rule
+from indexer.index import faiss_build, faiss_index, index_rule
 from indexer.index.index_rule import candidates, choose_key, query_ms
 from indexer.index.memory_rule import Kind, Shape, as_size, parse_bytes
 
@@ -150,7 +150,7 @@ def test_formulas_are_the_sizes_of_faiss(shape: Shape, vectors: Any) -> None:
     """The bytes that the rule counts are those of a real index of that key, within 2 %."""
     count, dim = vectors.shape
     ids = np.arange(count, dtype=np.int64)
-    index = faiss_index.build(shape.key, dim, count, lambda: iter([(ids, vectors)]), lambda _: None)
+    index = faiss_build.build(shape.key, dim, count, lambda: iter([(ids, vectors)]), lambda _: None)
     written = index.write(io.BytesIO()).bytes
     assert shape.bytes(count, dim) == pytest.approx(written, rel=0.02)
 

@@ -65,7 +65,7 @@ def make_index(tmp_path: Path, vectors: Any) -> MakeIndex:
             receipt = Receipt(unit, MODEL.fingerprint, len(rows), rejects, 1, 0, sha256(data), len(data))
             commit_unit(layout, receipt, data, b"")
             receipts.append(receipt)
-        generations.build(layout, plan, receipts, key, lambda _: None)
+        generations.update(layout, plan, receipts, generations.NO_DEAD, key, lambda _: None)
         return layout.root
 
     return make
@@ -99,7 +99,7 @@ def test_recall_is_that_of_brute_force(
     queries = vectors[:80] + np.float32(0.05)
     scores = queries @ vectors[rows].T
     kth = -np.sort(-scores, axis=1)[:, 9]
-    index = faiss_index.read_index(built.layout.index("000001"))
+    index = faiss_index.read_index(built.layout.generations / "000001/000000.faiss")
     evaluation = tuning.evaluate(index, Queries.foreign(queries), built.read, 10, _clock())
     for point in evaluation.points:
         assert list(point.setting) == ([setting] if setting else [])
@@ -145,7 +145,7 @@ def test_tuning_takes_the_least_effort_that_meets_the_recall(make_index: MakeInd
         point.setting["nprobe"] >= chosen for point in evaluation.points
     ]
     with Searcher(root) as searcher:
-        inverted: Any = faiss.try_extract_index_ivf(searcher._following.snapshot._index._index)
+        inverted: Any = faiss.try_extract_index_ivf(searcher._following.snapshot._index._shards[0]._index)
         assert inverted.nprobe == chosen
 
 
@@ -235,7 +235,7 @@ def test_a_run_at_work_is_not_disturbed(make_index: MakeIndex) -> None:
     wishes = Wishes(target_recall=0.5)
     with exclusive(Layout(root).lock), pytest.raises(StoreError, match="another run"):
         measure.save(built, evaluation, wishes)
-    generations.build(built.layout, built.plan, built.receipts, "Flat", lambda _: None)
+    generations.update(built.layout, built.plan, built.receipts, generations.NO_DEAD, "Flat", lambda _: None)
     with pytest.raises(StoreError, match="has changed meanwhile"):
         measure.save(built, evaluation, wishes)
 
@@ -289,7 +289,7 @@ def test_a_searcher_of_vectors_needs_no_pool(mapped: bool, make_index: MakeIndex
 def test_an_index_of_another_size_is_not_opened(mapped: bool, make_index: MakeIndex) -> None:
     """A file that lost its end is refused before any page of it is touched, and says what to do."""
     root = make_index("IVF60,Flat")
-    path = Layout(root).index("000001")
+    path = Layout(root).generations / "000001/000000.faiss"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(StoreError, match=r"has [\d,]+ bytes, its meta.json says .*; delete CURRENT"):
         Searcher(root, mapped=mapped)
