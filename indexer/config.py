@@ -78,7 +78,9 @@ class FlowConfig:
         batch_items: Texts in a batch at most. With the window of `dispatch` it keeps every process
             busy and yet leaves little work to repeat when a pool goes away.
         batch_bytes: Bytes of text in a batch at most, unless one text alone is larger.
-        open_units: Units being read or embedded at once; bounds the memory for vectors.
+        open_units: Units being read or embedded at once.
+        unit_memory_bytes: Memory for what units under way hold: vectors, ids, hashes, and the file of the one
+            that is written. A unit alone may take a quarter.
         retry_seconds: How long a pool may be away before it is given up.
         connect_seconds: How long a pool may take to answer the first time.
         answer_seconds: Silence of a pool that owes answers, after which the connection is made anew.
@@ -89,13 +91,21 @@ class FlowConfig:
     batch_items: int = 64
     batch_bytes: int = 256 << 10
     open_units: int = 8
+    unit_memory_bytes: int = 256 << 20
     retry_seconds: float = 120.0
     connect_seconds: float = 10.0
     answer_seconds: float = 300.0
 
     def __post_init__(self) -> None:
         """Checks the fields; raises ConfigError."""
-        for name in ("bytes_in_flight", "stream_bytes_in_flight", "batch_items", "batch_bytes", "open_units"):
+        for name in (
+            "bytes_in_flight",
+            "stream_bytes_in_flight",
+            "batch_items",
+            "batch_bytes",
+            "open_units",
+            "unit_memory_bytes",
+        ):
             _at_least(name.replace("_", " "), getattr(self, name), 1)
         for name in ("retry_seconds", "connect_seconds", "answer_seconds"):
             _at_least(name.replace("_", " "), getattr(self, name), 0)

@@ -1,8 +1,8 @@
-"""Rows to batches of texts. Pure: reads chunks of rows that are handed in, knows neither files nor pools."""
+"""Documents on their way from rows to vectors. Pure: knows neither files nor pools."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -14,6 +14,8 @@ HASH_BYTES = 16  # of a content hash: by chance two of 2^54 texts share one with
 class Reason(StrEnum):
     """Why a row has no vector; a pool's refusal is its status code and message instead."""
 
+    UNREADABLE = "unreadable"
+    DUPLICATE_ID = "duplicate id"
     NULL_ID = "null id"
     EMPTY_ID = "empty id"
     ID_NOT_TEXT = "id not text"
@@ -42,12 +44,14 @@ class Chunk:
         first_row: Row of the file that is first here.
         ids: The id of each row as UTF-8, None for null.
         columns: For each text column, the text of each row as bytes, None for null.
+        unreadable: Why none of these rows could be read, "" if they could; ids and texts are None then.
     """
 
     unit: Unit
     first_row: int
     ids: Sequence[bytes | None]
     columns: Sequence[Sequence[bytes | None]]
+    unreadable: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,23 +78,37 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class UnitRead:
-    """All rows of a unit were read: every one is in a batch before this, or in `rejects`."""
+class Copies:
+    """Rows of one unit whose texts stood in rows before.
+
+    Attributes:
+        unit: The unit of all of them.
+        rows: Row of the file for each.
+        doc_ids: Id of each.
+        hashes: Content hash of each.
+        sources: Row id of an earlier row with the same text.
+    """
 
     unit: Unit
-    rejects: list[Reject]
+    rows: list[int] = field(default_factory=list)
+    doc_ids: list[str] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+
+    def add(self, row: int, doc_id: str, name: bytes, source: int) -> None:
+        """Takes a row more; `name` is its content hash."""
+        self.rows.append(row)
+        self.doc_ids.append(doc_id)
+        self.hashes.append(name)
+        self.sources.append(source)
 
 
 @dataclass(frozen=True)
-class BatchRule:
-    """What a batch may hold: at most `items` texts and `bytes` of them, one text at most `text_bytes`.
+class UnitRead:
+    """All rows of a unit were read: every one is in a batch or in copies before this, or in `rejects`."""
 
-    A single text may be larger than `bytes`; it then travels alone.
-    """
-
-    items: int
-    bytes: int
-    text_bytes: int
+    unit: Unit
+    rejects: list[Reject]
 
 
 def join_texts(parts: Iterable[bytes | None], text_bytes: int) -> bytes | Reason:
@@ -129,56 +147,6 @@ def read_id(raw: bytes | None) -> tuple[str | None, Reason | None]:
         return raw.decode(), None
     except UnicodeDecodeError:
         return None, Reason.ID_NOT_TEXT
-
-
-@dataclass
-class _Pending:
-    """The batch that is being filled."""
-
-    rows: list[int] = field(default_factory=list)
-    doc_ids: list[str] = field(default_factory=list)
-    hashes: list[bytes] = field(default_factory=list)
-    texts: list[bytes] = field(default_factory=list)
-    bytes: int = 0
-
-
-def batches(chunks: Iterable[Chunk], rule: BatchRule, first_number: int = 0) -> Iterator[Batch | UnitRead]:
-    """Yields the batches of each unit in order, and behind them that the unit was read.
-
-    The chunks of a unit follow each other and cover all its rows.
-    """
-    number = first_number
-    pending, rejects = _Pending(), list[Reject]()
-    for chunk in chunks:
-        for index, raw_id in enumerate(chunk.ids):
-            doc_id, reason = read_id(raw_id)
-            text = join_texts((column[index] for column in chunk.columns), rule.text_bytes)
-            row = chunk.first_row + index
-            if doc_id is None or reason is not None:
-                rejects.append(Reject(row, None, str(reason)))
-            elif isinstance(text, Reason):
-                rejects.append(Reject(row, doc_id, str(text)))
-            else:
-                if pending.texts and (
-                    len(pending.texts) >= rule.items or pending.bytes + len(text) > rule.bytes
-                ):
-                    yield _seal(number, chunk.unit, pending)
-                    number, pending = number + 1, _Pending()
-                pending.rows.append(row)
-                pending.doc_ids.append(doc_id)
-                pending.hashes.append(content_hash(text))
-                pending.texts.append(text)
-                pending.bytes += len(text)
-        if chunk.first_row + len(chunk.ids) == chunk.unit.stop:
-            if pending.texts:
-                yield _seal(number, chunk.unit, pending)
-                number, pending = number + 1, _Pending()
-            yield UnitRead(chunk.unit, rejects)
-            rejects = []
-
-
-def _seal(number: int, unit: Unit, pending: _Pending) -> Batch:
-    return Batch(number, unit, pending.rows, pending.doc_ids, pending.hashes, pending.texts, pending.bytes)
 
 
 def count_reasons(rejects: Iterable[Reject]) -> Mapping[str, int]:

@@ -176,6 +176,21 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Spans:
+    """Where the windows of texts lie, where each keeps a vector of its own; each int32 `[vectors]`.
+
+    Attributes:
+        starts: Code point of the text where a window starts.
+        stops: First code point behind it.
+        token_counts: Tokens of the window, special ones included.
+    """
+
+    starts: NDArray[np.int32]
+    stops: NDArray[np.int32]
+    token_counts: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a pool answered for one batch.
 
@@ -183,12 +198,13 @@ class Answer:
         number: The batch's number.
         fingerprint: Model that made the vectors.
         good: Positions in the batch that have a vector, int64 `[good]`, rising.
-        vectors: float32 or float16 `[good, dim]`.
+        vectors: float32 or float16 `[good, dim]`; with `spans` a row for each window, text after text.
         token_counts: int32 `[good]`.
         truncated: bool `[good]`.
         windows: Runs of each, int32 `[good]`.
         failures: Of each text without a vector.
         postponed: Why the pool did not get to some text for now; "" if it answered for good.
+        spans: Where the windows lie; None where each text has one vector.
     """
 
     number: int
@@ -200,3 +216,9 @@ class Answer:
     windows: NDArray[np.int32]
     failures: tuple[Failure, ...] = ()
     postponed: str = ""
+    spans: Spans | None = None
+
+    @property
+    def rows_each(self) -> NDArray[np.int32]:
+        """Rows of `vectors` that each good text has, int32 `[good]`."""
+        return np.ones(self.good.size, dtype=np.int32) if self.spans is None else self.windows

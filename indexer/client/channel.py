@@ -153,6 +153,7 @@ class DocumentStream:
         self.target = target
         self._connection = Connection(target, access)
         self._options: pb.EmbeddingOptions | None = options_message(options)
+        self._separate = options.separate
         self._request_id = new_request_id()
         self._call: Any = None
 
@@ -198,7 +199,7 @@ class DocumentStream:
             raise self._failure(error) from error
         if response is grpc.aio.EOF:
             raise AwayError(f"worker {self.target} ended the stream")
-        return answer_of(self.target, response)
+        return answer_of(self.target, response, separate=self._separate)
 
     async def close(self) -> None:
         """Ends the stream, if it is open, and the connection."""

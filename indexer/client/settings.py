@@ -48,6 +48,7 @@ class Options:
         prompt_name: Name of one of the model's prompts; None for its default of queries or of documents.
         reject_long: Whether a text longer than the model takes is refused instead of cut.
         chunking: How a long text is cut into windows; None for not at all.
+        separate: Whether each window keeps a vector of its own; documents only.
     """
 
     vector_type: VectorType = VectorType.FLOAT32
@@ -55,6 +56,7 @@ class Options:
     prompt_name: str | None = None
     reject_long: bool = False
     chunking: Chunking | None = None
+    separate: bool = False
 
     def __post_init__(self) -> None:
         """Checks the fields; raises ConfigError."""

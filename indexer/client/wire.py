@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embedpool.v1 import admin_service_pb2 as admin_pb
 from embedpool.v1 import embedding_service_pb2 as pb
-from indexer.client.answers import NO_LIMIT, Answer, Embeddings, Failure, Pool, Timing
+from indexer.client.answers import NO_LIMIT, Answer, Embeddings, Failure, Pool, Spans, Timing
 from indexer.client.settings import Options, VectorType
 from indexer.client.statistics import ClassStatistics, Distribution, ProcessStatistics, Statistics
 from indexer.client.status import CALL, Status
@@ -40,6 +40,7 @@ def options_message(options: Options) -> pb.EmbeddingOptions:
     if options.chunking is not None:
         message.chunking.window_tokens = options.chunking.window_tokens
         message.chunking.overlap_tokens = options.chunking.overlap_tokens
+        message.chunking.separate = options.separate
         message.chunking.SetInParent()
     return message
 
@@ -100,8 +101,14 @@ def embeddings_of(target: str, texts: int, response: pb.EmbedQueryResponse, requ
     )
 
 
-def answer_of(target: str, response: pb.EmbedDocumentsResponse) -> Answer:
-    """Returns an answer whose parts agree with each other; raises PoolError when they do not."""
+def answer_of(target: str, response: pb.EmbedDocumentsResponse, *, separate: bool = False) -> Answer:
+    """Returns an answer whose parts agree with each other; raises PoolError when they do not.
+
+    Args:
+        target: Address of the pool, for messages.
+        response: What it sent.
+        separate: Whether each window has a vector of its own.
+    """
     failures, good, postponed = [], [], ""
     for position, item in enumerate(response.items):
         if item.code == 0:
@@ -111,11 +118,13 @@ def answer_of(target: str, response: pb.EmbedDocumentsResponse) -> Answer:
             failures.append(failure)
             postponed = str(failure) if failure.code in CALL else postponed
     vectors = matrix(response.vectors) if good else np.empty((0, response.vectors.dim), dtype=np.float32)
-    if len(vectors) != len(good):
-        raise PoolError(
-            f"worker {target} gave {len(vectors)} vectors for {len(good)} texts that it called OK"
-        )
     items = [response.items[position] for position in good]
+    spans = _spans_of(target, items) if separate else None
+    wanted = len(good) if spans is None else len(spans.starts)
+    if len(vectors) != wanted:
+        raise PoolError(
+            f"worker {target} gave {len(vectors)} vectors for {wanted} texts or windows that it called OK"
+        )
     return Answer(
         number=response.batch_id,
         fingerprint=response.model_fingerprint,
@@ -126,6 +135,25 @@ def answer_of(target: str, response: pb.EmbedDocumentsResponse) -> Answer:
         windows=np.asarray([item.windows or 1 for item in items], dtype=np.int32),
         failures=tuple(failures),
         postponed=postponed,
+        spans=spans,
+    )
+
+
+def _spans_of(target: str, items: Sequence[pb.DocumentStatus]) -> Spans:
+    """Returns where the windows of some texts lie; raises PoolError for a pool that does not tell."""
+    for item in items:
+        parts = (item.window_starts, item.window_stops, item.window_token_counts)
+        if not item.windows or any(len(part) != item.windows for part in parts):
+            raise PoolError(
+                f"worker {target} does not give each chunk of a text a vector of its own (it made "
+                f"{item.windows} windows and told the places of {len(item.window_starts)}); start a worker "
+                "of this release, or index without --chunk-tokens"
+            )
+    return Spans(
+        *(
+            np.asarray([value for item in items for value in getattr(item, name)], dtype=np.int32)
+            for name in ("window_starts", "window_stops", "window_token_counts")
+        )
     )
 
 

@@ -2,35 +2,43 @@
 
 One thread reads inputs, one writes units; the asyncio loop between them moves batches and answers.
 Guarantees: a unit is committed once all its rows have answers; whatever ends the run, a commit that began is
-finished or leaves nothing that counts; memory is bounded by the bytes in flight and the open units.
+finished or leaves nothing that counts; memory is bounded by the bytes in flight and those of open units; a
+text is embedded once. A unit that copies from another waits until that is committed: it was read before, so
+the oldest open unit never waits, and work goes on.
 """
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
+from types import MappingProxyType
 
 from rich.console import Console
 
-from indexer.client import Access, Options, Pool, VectorType
+from indexer.client import Access, Pool
 from indexer.client.answers import Answer
 from indexer.client.dispatch import Dispatcher
 from indexer.client.flow import forever, race
-from indexer.config import FlowConfig, RunConfig
-from indexer.documents import Batch, BatchRule, Chunk, UnitRead, batches, count_reasons
+from indexer.config import RunConfig
+from indexer.documents import Batch, Chunk, Copies
+from indexer.embedding.batches import BatchRule, Item, batches
+from indexer.embedding.commit import Originals, write_unit
+from indexer.embedding.memory import check_growth, check_unit_memory, open_limit
+from indexer.embedding.pools import batch_rule, check_chunking, plan_dispatcher
+from indexer.embedding.reuse import SeenTexts
+from indexer.embedding.room import Room
+from indexer.embedding.stopping import stoppable
 from indexer.embedding.unit import UnitBuffer
-from indexer.errors import GaveUpError, ModelMismatchError, PoolError, StoppedError
+from indexer.errors import GaveUpError, PoolError
 from indexer.inputs import parquet
 from indexer.plan import Plan, Unit
 from indexer.progress import Stage
 from indexer.store.durable import make_folder
 from indexer.store.layout import Layout
-from indexer.store.ledger import Receipt, commit_unit, sha256
-from indexer.store.unit_file import rejects_bytes, unit_bytes
+from indexer.store.ledger import Receipt
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ def embed_units(
     units: Iterator[Unit],
     committed: Mapping[int, Receipt],
     console: Console,
+    refused: Mapping[int, str] = MappingProxyType({}),
 ) -> Embedded:
     """Embeds units with the pools, by address, and commits them.
 
@@ -69,59 +78,33 @@ def embed_units(
             are drawn. It ends when there is none to take now, and never blocks.
         committed: Receipts of the units that stand, by number.
         console: Where to show how far it is.
+        refused: Row ids of rows that are rejects whatever they hold, and why.
 
     Raises:
         IndexerError: An input, a pool or the file system failed; units committed before stay.
         StoppedError: SIGINT or SIGTERM came.
     """
+    largest = max((unit.rows for unit in plan.units), default=0)
+    check_unit_memory(config.flow, plan.config, largest, plan.model.dim)
+    check_chunking(plan.config, pools)
     for folder in (layout.units, layout.rejects):
         make_folder(folder)
     done = sum(receipt.unit.rows for receipt in committed.values())
     with Stage(console, "embedding", plan.rows, done=done) as stage:
         if done:
             stage.log(f"going on: {done:,} of {plan.rows:,} rows are committed already")
-        work = _Embedding(config.flow, layout, plan, stage)
+        work = _Embedding(config, layout, plan, committed, stage)
         try:
-            asyncio.run(work.run(pools, access, units))
+            asyncio.run(work.run(pools, access, units, refused))
         except GaveUpError as error:
             raise PoolError(
                 f"gave up after {error.seconds:g} s without an answer (--retry-seconds): {error.reasons}. "
                 "What is committed is kept: start the worker again and run the same command to go on"
             ) from error
-        return Embedded(work.receipts, 0)
+        return Embedded({number: work.receipts[number] for number in work.fresh}, work.reused)
 
 
-def plan_dispatcher(
-    plan: Plan,
-    targets: Sequence[str],
-    access: Access,
-    flow: FlowConfig,
-    on_answer: Callable[[Batch, Answer], None],
-    log: Callable[[str], None],
-) -> Dispatcher[Batch]:
-    """Returns a dispatcher whose answers are vectors of a plan's model, in its type."""
-
-    def check(target: str, fingerprint: str) -> None:
-        if fingerprint != plan.model.fingerprint:
-            raise ModelMismatchError(
-                f"worker {target} serves model {fingerprint[:12]}, the index holds {plan.model.label()}: "
-                "start the right worker, or build a new index"
-            )
-
-    options = Options(vector_type=VectorType(plan.config.vector_type.value))
-    return Dispatcher(targets, access, check, plan.model.dim, options, flow, on_answer, log)
-
-
-def batch_rule(flow: FlowConfig, pools: Mapping[str, Pool]) -> BatchRule:
-    """Returns what every one of the pools takes as a batch."""
-    return BatchRule(
-        items=min(flow.batch_items, *(pool.max_batch_items for pool in pools.values())),
-        bytes=min(flow.batch_bytes, *(pool.max_batch_bytes for pool in pools.values())),
-        text_bytes=min(min(pool.max_text_bytes, pool.max_batch_bytes) for pool in pools.values()),
-    )
-
-
-def read_batches(plan: Plan, units: Iterable[Unit], rule: BatchRule) -> Iterator[Batch | UnitRead]:
+def read_batches(plan: Plan, units: Iterable[Unit], rule: BatchRule) -> Iterator[Item]:
     """Yields the batches of units, which are in order; raises InputError."""
     return batches(_chunks(plan, units), rule)
 
@@ -134,119 +117,108 @@ def _chunks(plan: Plan, units: Iterable[Unit]) -> Iterator[Chunk]:
 
 
 class _Embedding:
-    def __init__(self, flow: FlowConfig, layout: Layout, plan: Plan, stage: Stage) -> None:
-        self.receipts: dict[int, Receipt] = {}
-        self._flow, self._layout, self._plan, self._stage = flow, layout, plan, stage
-        self._buffers: dict[int, UnitBuffer] = {}
-        self._complete: asyncio.Queue[UnitBuffer | None] = asyncio.Queue()
-        self._all_read = False
-        self._room = asyncio.Semaphore(flow.open_units)
+    """One call of `embed_units`.
 
-    async def run(self, pools: Mapping[str, Pool], access: Access, units: Iterator[Unit]) -> None:
+    Attributes:
+        receipts: Of all units that are committed, by number.
+        fresh: Numbers of those that were committed here.
+        reused: Documents that were copied.
+    """
+
+    def __init__(
+        self, config: RunConfig, layout: Layout, plan: Plan, committed: Mapping[int, Receipt], stage: Stage
+    ) -> None:
+        self.receipts = dict(committed)
+        self.fresh: list[int] = []
+        self.reused = 0
+        self._flow, self._layout, self._plan, self._stage = config.flow, layout, plan, stage
+        self._originals = Originals(layout, plan, self.receipts)
+        self._room = Room(config.flow.open_units, open_limit(config.flow))
+        self._open: dict[int, UnitBuffer] = {}
+        self._complete: dict[int, set[int]] = {}  # units that wait for their commit: what they copy from
+        self._changed = asyncio.Event()
+        self._all_read = False
+
+    async def run(
+        self, pools: Mapping[str, Pool], access: Access, units: Iterator[Unit], refused: Mapping[int, str]
+    ) -> None:
         dispatcher = plan_dispatcher(self._plan, list(pools), access, self._flow, self._take, self._stage.log)
-        source = read_batches(self._plan, units, batch_rule(self._flow, pools))
+        source = self._items(units, batch_rule(self._flow, pools), refused)
         # Leaving the block waits for both threads: a commit that began is finished.
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
             try:
-                async with _stoppable():
-                    await race(
-                        dispatcher.run(),
-                        self._feed(dispatcher, source, reader),
-                        self._commit(writer),
-                    )
+                async with stoppable():
+                    await race(dispatcher.run(), self._feed(dispatcher, source, reader), self._commit(writer))
             finally:
                 reader.submit(source.close)  # type: ignore[attr-defined]  # it is a generator
 
-    async def _feed(
-        self, dispatcher: Dispatcher[Batch], source: Iterator[Batch | UnitRead], reader: Executor
-    ) -> None:
+    def _items(self, units: Iterator[Unit], rule: BatchRule, refused: Mapping[int, str]) -> Iterator[Item]:
+        seen = SeenTexts()
+        self._originals.load(seen)
+        yield from batches(_chunks(self._plan, units), rule, seen.first, refused)
+
+    async def _feed(self, dispatcher: Dispatcher[Batch], source: Iterator[Item], reader: Executor) -> None:
         loop = asyncio.get_running_loop()
         while (item := await loop.run_in_executor(reader, next, source, None)) is not None:
             buffer = await self._buffer(item.unit)
             if isinstance(item, Batch):
                 buffer.expect()
+                await self._room.ease()
                 await dispatcher.put(item)
+            elif isinstance(item, Copies):
+                buffer.add_copies(item)
+                self._stage.advance(len(item.rows))
             else:
                 buffer.finish_reading(item.rejects)
                 self._stage.advance(len(item.rejects))
                 self._check_complete(buffer)
         self._all_read = True
-        self._check_done()
+        self._changed.set()
         await forever()
 
     async def _buffer(self, unit: Unit) -> UnitBuffer:
-        """Returns the buffer of a unit; for a new one waits until few enough are open."""
-        if unit.number not in self._buffers:
-            await self._room.acquire()
-            self._buffers[unit.number] = UnitBuffer(unit, self._plan.model.dim, self._plan.config.vector_type)
-        return self._buffers[unit.number]
+        """Returns the buffer of a unit; for a new one waits until there is room."""
+        if unit.number not in self._open:
+            config = self._plan.config
+            chunked = config.chunk_tokens > 0
+            buffer = UnitBuffer(unit, self._plan.model.dim, config.vector_type, chunked=chunked)
+            await self._room.open(unit.number, buffer.size)
+            self._open[unit.number] = buffer
+        return self._open[unit.number]
 
     def _take(self, batch: Batch, answer: Answer) -> None:
-        buffer = self._buffers[batch.unit.number]
+        buffer = self._open[batch.unit.number]
         buffer.add(batch, answer)
+        check_growth(self._flow, batch.unit.number, buffer.size)
+        self._room.hold(batch.unit.number, buffer.size)
         self._stage.advance(len(batch.rows))
         self._check_complete(buffer)
 
     def _check_complete(self, buffer: UnitBuffer) -> None:
         if buffer.complete:
-            self._complete.put_nowait(self._buffers.pop(buffer.unit.number))
-            self._check_done()
-
-    def _check_done(self) -> None:
-        if self._all_read and not self._buffers:
-            self._complete.put_nowait(None)
+            self._complete[buffer.unit.number] = self._originals.needed(buffer)
+            self._changed.set()
 
     async def _commit(self, writer: Executor) -> None:
         """Commits units as they become complete; returns when all that were drawn are."""
         loop = asyncio.get_running_loop()
-        while (buffer := await self._complete.get()) is not None:
-            receipt = await loop.run_in_executor(writer, write_unit, self._layout, self._plan, buffer)
-            self.receipts[buffer.unit.number] = receipt
-            self._room.release()
+        while self._open or not self._all_read:
+            ready = next(
+                (one for one, needed in self._complete.items() if not needed & self._open.keys()), None
+            )
+            if ready is None:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            del self._complete[ready]
+            await loop.run_in_executor(writer, partial(self._finish, self._open[ready]))
+            del self._open[ready]
+            await self._room.close(ready)
 
-
-def write_unit(layout: Layout, plan: Plan, buffer: UnitBuffer) -> Receipt:
-    """Commits a complete unit; raises StorageError."""
-    table, rejects = buffer.table(), buffer.rejects()
-    unit_file = unit_bytes(table, plan.model)
-    rejects_file = rejects_bytes(rejects) if rejects else b""
-    receipt = Receipt(
-        unit=buffer.unit,
-        fingerprint=plan.model.fingerprint,
-        vectors=len(table.rows),
-        rejects=count_reasons(rejects),
-        tokens=int(table.token_counts.sum()),
-        truncated=int(table.truncated.sum()),
-        unit_sha256=sha256(unit_file),
-        unit_bytes=len(unit_file),
-        rejects_sha256=sha256(rejects_file) if rejects else "",
-        rejects_bytes=len(rejects_file),
-    )
-    commit_unit(layout, receipt, unit_file, rejects_file)
-    return receipt
-
-
-@asynccontextmanager
-async def _stoppable() -> AsyncIterator[None]:
-    """Turns SIGINT and SIGTERM into StoppedError, raised where the block waits."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    came: list[int] = []
-
-    def stop(number: int) -> None:
-        came.append(number)
-        if task is not None:
-            task.cancel()
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        loop.add_signal_handler(number, stop, number)
-    try:
-        yield
-    except asyncio.CancelledError as error:
-        if came:
-            raise StoppedError(came[0]) from error
-        raise
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+    def _finish(self, buffer: UnitBuffer) -> None:
+        """Commits a unit; runs in the writer's thread."""
+        number = buffer.unit.number
+        reused = self._originals.fill(buffer)
+        self.receipts[number] = write_unit(self._layout, self._plan, buffer)
+        self.fresh.append(number)
+        self.reused += reused

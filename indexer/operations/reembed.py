@@ -10,7 +10,8 @@ from indexer.client.answers import Answer
 from indexer.client.flow import race
 from indexer.config import FlowConfig, VectorType
 from indexer.documents import Batch
-from indexer.embedding.units import batch_rule, plan_dispatcher, read_batches
+from indexer.embedding.pools import batch_rule, plan_dispatcher
+from indexer.embedding.units import read_batches
 from indexer.errors import ModelMismatchError, StoreError
 from indexer.operations.verify import Standing
 from indexer.plan import Plan, Unit

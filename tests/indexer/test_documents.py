@@ -1,6 +1,7 @@
 """Rows to batches: pure, tried with made-up rows."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,15 +9,17 @@ from hypothesis import strategies as st
 
 from indexer.documents import (
     Batch,
-    BatchRule,
     Chunk,
+    Copies,
     Reason,
     Reject,
     UnitRead,
-    batches,
+    content_hash,
     count_reasons,
     join_texts,
 )
+from indexer.embedding.batches import BatchRule, batches
+from indexer.embedding.reuse import SeenTexts
 from indexer.plan import Unit, cut_units
 
 texts = (
@@ -52,6 +55,7 @@ def test_every_row_is_in_one_batch_or_rejected(
             seen += [reject.row for reject in item.rejects]
             assert all(item.unit.start <= reject.row < item.unit.stop for reject in item.rejects)
             continue
+        assert isinstance(item, Batch)
         assert item.unit not in ended
         assert len(item.rows) == len(item.texts) == len(item.doc_ids) <= items
         assert item.bytes == sum(map(len, item.texts))
@@ -64,6 +68,38 @@ def test_every_row_is_in_one_batch_or_rejected(
     assert ended == units
     assert sorted(seen) == list(range(len(table)))
     assert numbers == list(range(len(numbers)))
+
+
+def _text(cells: Any) -> bytes | None:
+    text = join_texts(cells[1:], 40)
+    return text if isinstance(text, bytes) else None
+
+
+@given(rows, st.integers(1, 20), st.integers(1, 7))
+def test_a_text_is_sent_once(table: list[Any], unit_rows: int, chunk: int) -> None:
+    """Each text travels in its first row; later rows with it are copies that name an earlier row of it."""
+    units = list(cut_units([len(table)], unit_rows, None))
+    refused = dict.fromkeys(range(0, len(table), 5), "duplicate id: also there")
+    texts = {row: text for row, cells in enumerate(table) if (text := _text(cells))}
+    sent: dict[bytes, int] = {}
+    found: dict[int, int] = {}
+    rejected: dict[int, str] = {}
+    for item in batches(_chunks(table, units, chunk), BatchRule(3, 100, 40), SeenTexts().first, refused):
+        if isinstance(item, Batch):
+            assert item.hashes == [content_hash(text) for text in item.texts]
+            assert not sent.keys() & set(item.texts)
+            sent |= dict(zip(item.texts, item.rows, strict=True))
+        elif isinstance(item, Copies):
+            found |= dict(zip(item.rows, item.sources, strict=True))
+            assert item.hashes == [content_hash(texts[row]) for row in item.rows]
+        else:
+            rejected |= {reject.row: reject.reason for reject in item.rejects}
+    assert set(sent) == {texts[row] for row in [*sent.values(), *found]}
+    assert {row: sent[texts[row]] for row in found} == found
+    assert all(source < row for row, source in found.items())
+    assert sorted([*sent.values(), *found, *rejected]) == list(range(len(table)))
+    for row, reason in refused.items():
+        assert rejected[row] in (reason, "null id", "empty id", "id not text")
 
 
 @pytest.mark.parametrize(

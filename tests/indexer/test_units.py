@@ -14,8 +14,8 @@ from indexer.client.answers import Answer, Failure
 from indexer.client.status import Status
 from indexer.config import PlanConfig, VectorType
 from indexer.documents import Batch, Reject, content_hash
+from indexer.embedding.commit import write_unit
 from indexer.embedding.unit import UnitBuffer
-from indexer.embedding.units import write_unit
 from indexer.errors import PlanError, StoreError
 from indexer.plan import InputFile, Model, Plan, Unit, make_plan
 from indexer.store import ledger

@@ -1,0 +1,94 @@
+"""Which texts were seen before, so that each is embedded once. Pure: no files, no threads.
+
+Memory: 24 bytes for each text seen (its whole content hash and the row id where it stood first), and up to
+some 30 MB that do not grow.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.documents import HASH_BYTES
+
+_BUCKETS = 256  # by the first byte of a hash: sorting in new ones copies one small array at a time
+_RECENT = 32_768  # texts kept in a dict, some 200 bytes each, before they are sorted in; arbitrary
+_LOADED = 1 << 20  # rows of committed units that are sorted in at once; arbitrary
+
+_HALVES = np.dtype([("high", ">u8"), ("low", ">u8")])
+
+
+class SeenTexts:
+    """Content hashes and the row id of a text with that hash.
+
+    A text counts as the same only if all 128 bits of its hash are equal.
+    """
+
+    def __init__(self) -> None:
+        nothing = (np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64))
+        self._buckets: list[tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]]
+        self._buckets = [nothing] * _BUCKETS
+        self._recent: dict[bytes, int] = {}
+        self._loaded: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
+        self._loaded_rows = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the sorted hashes and row ids."""
+        return sum(array.nbytes for bucket in self._buckets for array in bucket)
+
+    def load(self, hashes: NDArray[np.uint8], row_ids: NDArray[np.int64]) -> None:
+        """Takes many texts, uint8 `[n, 16]` and int64 `[n]`; call `loaded` behind the last."""
+        self._loaded.append((hashes, row_ids))
+        self._loaded_rows += len(row_ids)
+        if self._loaded_rows >= _LOADED:
+            self.loaded()
+
+    def loaded(self) -> None:
+        """Notes that all was loaded that is to be."""
+        if self._loaded:
+            self._sort_in(
+                np.concatenate([hashes for hashes, _ in self._loaded]),
+                np.concatenate([row_ids for _, row_ids in self._loaded]),
+            )
+        self._loaded, self._loaded_rows = [], 0
+
+    def first(self, name: bytes, row_id: int) -> int | None:
+        """Returns the row id of an earlier text with this hash; for a new one notes it and returns None."""
+        found = self._recent.get(name)
+        if found is None:
+            found = self._look_up(name)
+        if found is None:
+            self._recent[name] = row_id
+            if len(self._recent) >= _RECENT:
+                packed = np.frombuffer(b"".join(self._recent), dtype=np.uint8).reshape(-1, HASH_BYTES)
+                self._sort_in(packed, np.fromiter(self._recent.values(), dtype=np.int64))
+                self._recent = {}
+        return found
+
+    def _look_up(self, name: bytes) -> int | None:
+        high, low, row_ids = self._buckets[name[0]]
+        if not row_ids.size:
+            return None
+        wanted = np.uint64(int.from_bytes(name[:8], "big"))
+        rest = int.from_bytes(name[8:], "big")
+        place = int(np.searchsorted(high, wanted))
+        while place < len(high) and high[place] == wanted:
+            if int(low[place]) == rest:
+                return int(row_ids[place])
+            place += 1
+        return None
+
+    def _sort_in(self, hashes: NDArray[np.uint8], row_ids: NDArray[np.int64]) -> None:
+        halves = np.ascontiguousarray(hashes).view(_HALVES).reshape(-1)
+        high, low = halves["high"].astype(np.uint64), halves["low"].astype(np.uint64)
+        order = np.argsort(high, kind="stable")
+        high, low, row_ids = high[order], low[order], row_ids[order]
+        bounds = np.searchsorted(high >> np.uint64(56), np.arange(_BUCKETS + 1))
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            new = slice(bounds[number], bounds[number + 1])
+            old_high, old_low, old_ids = self._buckets[number]
+            at = np.searchsorted(old_high, high[new])
+            self._buckets[number] = (
+                np.insert(old_high, at, high[new]),
+                np.insert(old_low, at, low[new]),
+                np.insert(old_ids, at, row_ids[new]),
+            )
