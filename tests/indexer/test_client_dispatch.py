@@ -19,7 +19,7 @@ from indexer.client.answers import Answer
 from indexer.client.flow import race
 from indexer.config import FlowConfig, PlanConfig
 from indexer.documents import Batch
-from indexer.embedding.units import plan_dispatcher
+from indexer.embedding.pools import plan_dispatcher
 from indexer.errors import ModelMismatchError, PoolError
 from indexer.plan import Model, Plan, Unit
 
@@ -64,13 +64,21 @@ class _Server(pb_grpc.EmbeddingServiceServicer):
 
 def _batches(count: int) -> list[Batch]:
     return [
-        Batch(n, UNIT, [2 * n, 2 * n + 1], [f"d{2 * n}", f"d{2 * n + 1}"], [b"a" * (n + 1), b"b"], n + 2)
+        Batch(
+            number=n,
+            unit=UNIT,
+            rows=[2 * n, 2 * n + 1],
+            doc_ids=[f"d{2 * n}", f"d{2 * n + 1}"],
+            hashes=[b"h" * 16] * 2,
+            texts=[b"a" * (n + 1), b"b"],
+            bytes=n + 2,
+        )
         for n in range(count)
     ]
 
 
 def _run(
-    answering: Answering, count: int = 10, flow: FlowConfig = FLOW, **served: str
+    answering: Answering, count: int = 10, flow: FlowConfig = FLOW, plan: Plan = PLAN, **served: str
 ) -> tuple[dict[int, Answer], Any, list[str]]:
     """Sends batches to a server that answers so; returns the answers, the server and the log."""
     answers: dict[int, Answer] = {}
@@ -91,7 +99,7 @@ def _run(
             if len(answers) == count:
                 done.set()
 
-        dispatcher = plan_dispatcher(PLAN, [f"127.0.0.1:{port}"], Access(), flow, take, log.append)
+        dispatcher = plan_dispatcher(plan, [f"127.0.0.1:{port}"], Access(), flow, take, log.append)
 
         async def feed() -> None:
             for batch in _batches(count):
@@ -250,3 +258,62 @@ def test_a_pool_that_comes_back_with_another_model_is_refused() -> None:
         ModelMismatchError, match=r"serves model 000000000000, the index holds two \(ffffffffffff\)"
     ):
         _run(never, fingerprint="0" * 64)
+
+
+CHUNKED = replace(PLAN, config=PlanConfig(chunk_tokens=16, chunk_overlap=4))
+
+
+def test_chunks_keep_vectors_of_their_own() -> None:
+    """A plan with chunks asks for them, and each text gets the vectors of its windows and where they lie."""
+    asked = []
+
+    async def cutting(stream: int, requests: Any) -> AsyncIterator[Any]:
+        async for request in requests:
+            if request.HasField("options"):
+                asked.append(request.options.chunking)
+            items = [
+                pb.DocumentStatus(
+                    token_count=9,
+                    windows=2,
+                    window_starts=[0, 3],
+                    window_stops=[5, 8],
+                    window_token_counts=[7, 6],
+                ),
+                pb.DocumentStatus(
+                    token_count=3, windows=1, window_starts=[0], window_stops=[1], window_token_counts=[3]
+                ),
+            ]
+            values = struct.pack("<6f", *range(6))
+            vectors = pb.Vectors(data=values, type=pb.VECTOR_TYPE_FLOAT32, dim=2, rows=3)
+            yield pb.EmbedDocumentsResponse(
+                batch_id=request.batch_id,
+                items=items,
+                vectors=vectors,
+                model_fingerprint=MODEL.fingerprint,
+            )
+
+    answers, _, _ = _run(cutting, count=3, plan=CHUNKED)
+    assert [(one.window_tokens, one.overlap_tokens, one.separate) for one in asked] == [(16, 4, True)]
+    for answer in answers.values():
+        assert answer.vectors.tolist() == [[0, 1], [2, 3], [4, 5]]
+        assert answer.rows_each.tolist() == [2, 1]
+        assert answer.spans is not None
+        assert answer.spans.starts.tolist() == [0, 3, 0]
+        assert answer.spans.stops.tolist() == [5, 8, 1]
+        assert answer.spans.token_counts.tolist() == [7, 6, 3]
+
+
+def test_a_pool_that_knows_no_chunks_is_refused() -> None:
+    """A release that makes one vector of all windows is an error that says so, not a wrong index."""
+
+    async def old(stream: int, requests: Any) -> AsyncIterator[Any]:
+        async for request in requests:
+            answer = _good(request)
+            for item in answer.items:
+                item.windows = 3
+            yield answer
+
+    with pytest.raises(
+        PoolError, match="does not give each chunk of a text a vector .*start a worker of this"
+    ):
+        _run(old, plan=CHUNKED)
