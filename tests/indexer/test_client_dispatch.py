@@ -314,6 +314,6 @@ def test_a_pool_that_knows_no_chunks_is_refused() -> None:
             yield answer
 
     with pytest.raises(
-        PoolError, match="does not give each chunk of a text a vector .*start a worker of this"
+        PoolError, match=r"does not give each chunk of a text a vector .*start a worker of this"
     ):
         _run(old, plan=CHUNKED)
