@@ -93,6 +93,16 @@ class Plan:
         """Rows of all units."""
         return sum(unit.rows for unit in self.units)
 
+    @property
+    def end(self) -> int:
+        """One past the highest row id that was ever given."""
+        return max((unit.base + unit.rows for unit in self.units), default=0)
+
+    def superseded(self) -> frozenset[int]:
+        """Returns the numbers of inputs whose path stands again later."""
+        latest = {file.path: number for number, file in enumerate(self.inputs)}
+        return frozenset(range(len(self.inputs))) - frozenset(latest.values())
+
     def unit_of(self, row_id: int) -> Unit:
         """Returns the unit that holds a FAISS id; raises StoreError for an id outside the plan."""
         position = bisect_right(self.units, row_id, key=lambda unit: unit.base) - 1
