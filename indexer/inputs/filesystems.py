@@ -4,22 +4,19 @@ Secrets of URIs stay in this process's memory: a plan's name finds them there; a
 where Arrow looks (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, ~/.aws, …).
 """
 
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from indexer.errors import ConfigError, InputAwayError, InputError
 from indexer.inputs.address import Address, read_address
+from indexer.inputs.s3 import open_s3
 
-# Of one request to S3, with pauses that double from half a second: some 8 s, after which a store is away.
-_ATTEMPTS = 5
-_SECONDS_CONNECT, _SECONDS_REQUEST = 5.0, 30.0  # arbitrary; a request that takes longer is tried again
 _SYSTEMS = 64  # kept open; arbitrary, stores seen at once are few
 
 # What reading a damaged file raises; names in its footer that are no text come as a bare UnicodeDecodeError.
@@ -92,7 +89,9 @@ def _local() -> Any:
 def _remote(address: Address) -> tuple[Any, str]:
     """Returns the file system of a URI and the path in it: Arrow's where it has one, else fsspec's."""
     if address.scheme == "s3":
-        return _s3(address.host, address.options, address.user, address.secrets), address.host + address.path
+        return open_s3(
+            address.host, address.options, address.user, address.secrets
+        ), address.host + address.path
     root = Address(address.scheme, address.host, "/", address.options, address.user, address.secrets)
     try:
         system, base = _arrow(root.private)
@@ -101,44 +100,6 @@ def _remote(address: Address) -> tuple[Any, str]:
             raise
         return _fsspec(address)
     return system, base.rstrip("/") + address.path
-
-
-@lru_cache(_SYSTEMS)
-def _s3(bucket: str, options: str, user: str, secrets: str) -> Any:
-    given = dict(parse_qsl("&".join(filter(None, [options, secrets]))))
-    key, _, secret = user.partition(":")
-    endpoint = (
-        given.pop("endpoint_override", None)
-        or os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-    )
-    region = (
-        given.pop("region", None)
-        or os.environ.get("AWS_REGION")
-        or os.environ.get("AWS_DEFAULT_REGION")
-        or ("us-east-1" if endpoint else pafs.resolve_s3_region(bucket))
-    )
-    settings: dict[str, Any] = {
-        "region": region,
-        "endpoint_override": endpoint,
-        "scheme": given.pop("scheme", None),
-        "anonymous": given.pop("anonymous", "") == "true",
-        "session_token": given.pop("session_token", None),
-        "access_key": unquote(key) or None,
-        "secret_key": unquote(secret) or None,
-    }
-    for flag in ("force_virtual_addressing", "tls_verify_certificates"):
-        if flag in given:
-            settings[flag] = given.pop(flag) == "true"
-    settings |= {path: given.pop(path) for path in ("tls_ca_file_path", "tls_ca_dir_path") if path in given}
-    if given:
-        raise ValueError(f"an S3 URI has no option {', '.join(sorted(given))}")
-    return pafs.S3FileSystem(
-        **{name: value for name, value in settings.items() if value is not None},
-        connect_timeout=_SECONDS_CONNECT,
-        request_timeout=_SECONDS_REQUEST,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
-    )
 
 
 @lru_cache(_SYSTEMS)

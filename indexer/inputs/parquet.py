@@ -5,19 +5,15 @@ dictionary of a column or 16 documents are larger. Rows count from 0.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from indexer.config import OnError
 from indexer.documents import Chunk
 from indexer.errors import InputError
 from indexer.inputs.column_kinds import as_bytes, is_id, is_text
-from indexer.inputs.filesystems import DAMAGE, Entry, failure, first_line, is_away, locate, look, scrub
-from indexer.inputs.partitions import partitions
+from indexer.inputs.filesystems import DAMAGE, Entry, failure, first_line, is_away, scrub
+from indexer.inputs.parquet_file import OpenFile, batches, entry_of, opened, shown, unreadable
 from indexer.plan import InputFile, Unit, changes
 
 __all__ = ["DAMAGE", "first_line"]  # of whom other readers of Parquet have need
@@ -27,91 +23,6 @@ _CHUNK_ROWS = 1024  # rows of a chunk at most; arbitrary, many batches long
 # A row group above this may hide many huge documents among small ones: so few rows are decoded at once, which
 # takes 4 us a row in place of 1.
 _LARGE_GROUP, _FEW_ROWS = 32 << 20, 16
-_LOCAL_READ = 1 << 20  # read-ahead for each column; without it a whole row group is loaded
-_REMOTE_READ = 4 << 20  # a request to a store takes as long as reading a few MiB
-_GROUP_ROWS = (1 << 31) - 1  # a footer that claims more rows in a row group is damaged
-
-
-@dataclass(frozen=True)
-class OpenFile:
-    """A Parquet file that is open and whose footer could be read.
-
-    Attributes:
-        name: The input's name.
-        reader: pyarrow's ParquetFile.
-        entry: What the file system says of it.
-        row_groups: Rows of each row group.
-        folders: The columns that the names of its folders spell.
-    """
-
-    name: str
-    reader: Any
-    entry: Entry
-    row_groups: tuple[int, ...]
-    folders: dict[str, str | None]
-
-    @property
-    def own(self) -> list[str]:
-        """The names of the file's own columns."""
-        names: list[str] = self.reader.schema_arrow.names
-        return names
-
-    @property
-    def columns(self) -> list[str]:
-        """The names of all columns, those in folder names included."""
-        return self.own + [name for name in self.folders if name not in self.own]
-
-    def described(self) -> InputFile:
-        """Returns what plans keep of it."""
-        return InputFile(self.name, self.entry.size, self.entry.mtime_ns, self.row_groups)
-
-
-@contextmanager
-def opened(name: str) -> Iterator[OpenFile]:
-    """Opens a Parquet file.
-
-    Raises:
-        InputError: It is not there, damaged or not allowed to be read; names it.
-        InputAwayError: Its store does not answer.
-    """
-    source = None
-    try:
-        entry = _entry(name)
-        place = locate(name)
-        source = place.system.open_input_file(place.path)
-        reader = pq.ParquetFile(
-            source,
-            pre_buffer=False,
-            buffer_size=_LOCAL_READ if place.is_local else _REMOTE_READ,
-            page_checksum_verification=True,
-        )
-        file = OpenFile(entry.name, reader, entry, _row_groups(reader), partitions(entry.name))
-        file.own  # noqa: B018 - parses the schema: names that are no text show here
-    except Exception as error:  # file systems of fsspec raise anything
-        if source is not None:
-            source.close()
-        raise failure(name, error) from error
-    with source, reader:
-        yield file
-
-
-def _entry(name: str) -> Entry:
-    entry = look(name)
-    if entry is None:
-        raise FileNotFoundError(name)
-    if not entry.is_file:
-        what = "a folder that holds no Parquet file" if entry.is_folder else "no regular file"
-        raise InputError(f"input {entry.name} is {what}; leave it out")
-    return entry
-
-
-def _row_groups(reader: Any) -> tuple[int, ...]:
-    footer = reader.metadata
-    groups = tuple(footer.row_group(number).num_rows for number in range(footer.num_row_groups))
-    for number, rows in enumerate(groups):
-        if not 0 <= rows <= _GROUP_ROWS:
-            raise pa.ArrowInvalid(f"its footer claims {rows} rows in row group {number}")
-    return groups
 
 
 def describe_input(name: str) -> InputFile:
@@ -127,7 +38,7 @@ def check_columns(name: str, id_column: str, text_columns: Sequence[str]) -> Inp
             if file.columns.count(column) != 1:
                 wrong = "has no column" if column not in file.columns else "has more than one column"
                 raise InputError(
-                    f"{file.name} {wrong} '{column}'; its columns are: {_shown(file.columns)}. "
+                    f"{file.name} {wrong} '{column}'; its columns are: {shown(file.columns)}. "
                     "Choose with --id-column and --text-columns"
                 )
         if id_column in file.own and not is_id(kind := file.reader.schema_arrow.field(id_column).type):
@@ -142,14 +53,6 @@ def check_columns(name: str, id_column: str, text_columns: Sequence[str]) -> Inp
                     "choose others with --text-columns"
                 )
         return file.described()
-
-
-_SHOWN_COLUMNS = 40  # in a message; arbitrary
-
-
-def _shown(columns: Sequence[str]) -> str:
-    more = f", and {len(columns) - _SHOWN_COLUMNS} more" if len(columns) > _SHOWN_COLUMNS else ""
-    return (", ".join(columns[:_SHOWN_COLUMNS]) or "none") + more
 
 
 def read_ids(
@@ -248,38 +151,20 @@ def _pieces(
         yield _Piece(start, stop, {}, file.folders)
         return
     try:
-        for batch in _batches(file, number, own):
+        for batch in batches(file, number, own, _most_rows(file, number, own), _CHUNK_BYTES):
             end = min(start + batch.num_rows, stop)
             yield _Piece(start, end, {name: batch.column(name) for name in own}, file.folders)
             start = end
     except Exception as error:  # file systems of fsspec raise anything
         if on_error is OnError.STOP or is_away(error):
-            raise _unreadable(file.name, number, error) from error
+            raise unreadable(file.name, number, error) from error
         said = scrub(first_line(error))
         yield _Piece(start, stop, {}, {}, f"row group {number} of {file.name}: {said}")
 
 
-def _batches(file: OpenFile, number: int, own: Sequence[str]) -> Iterator[Any]:
-    group = file.reader.metadata.row_group(number)
-    # Of all columns: asking a damaged footer for one column's size ends the process in pyarrow 26.
-    row_bytes = group.total_byte_size // max(1, group.num_rows)
-    most = _FEW_ROWS if len(own) > 1 and group.total_byte_size > _LARGE_GROUP else _CHUNK_ROWS
-    size = max(1, min(most, _CHUNK_BYTES // max(1, row_bytes)))
-    left = file.row_groups[number]
-    for batch in file.reader.iter_batches(size, row_groups=[number], columns=list(own), use_threads=False):
-        left -= batch.num_rows
-        yield batch
-    if left:
-        raise pa.ArrowInvalid(f"its columns end {left} rows from where the footer says")
-
-
-def _unreadable(name: str, number: int, error: Exception) -> InputError:
-    if is_away(error):
-        return failure(name, error)
-    return InputError(
-        f"row group {number} of {name} cannot be read ({scrub(first_line(error))}); "
-        "write the file again, or leave it out"
-    )
+def _most_rows(file: OpenFile, number: int, own: Sequence[str]) -> int:
+    large = file.reader.metadata.row_group(number).total_byte_size > _LARGE_GROUP
+    return _FEW_ROWS if large and len(own) > 1 else _CHUNK_ROWS
 
 
 def _check_unchanged(described: InputFile) -> None:
@@ -289,7 +174,7 @@ def _check_unchanged(described: InputFile) -> None:
 
 def _entry_now(name: str) -> Entry:
     try:
-        return _entry(name)
+        return entry_of(name)
     except FileNotFoundError as error:
         raise failure(name, error) from error
 

@@ -1,0 +1,66 @@
+"""Opens S3 and what speaks like it, by the options of a URI and the variables that AWS tools know."""
+
+import os
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import pyarrow.fs as pafs
+
+# Of one request, with pauses that double from half a second: some 8 s, after which a store is away.
+_ATTEMPTS = 5
+_SECONDS_CONNECT, _SECONDS_REQUEST = 5.0, 30.0  # arbitrary; a request that takes longer is tried again
+_SYSTEMS = 64  # kept open; arbitrary, buckets seen at once are few
+
+
+@lru_cache(_SYSTEMS)
+def open_s3(bucket: str, options: str, user: str, secrets: str) -> Any:
+    """Returns Arrow's file system for a bucket.
+
+    What the URI leaves open comes from AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION, AWS_DEFAULT_REGION
+    and Arrow's own search for credentials.
+
+    Args:
+        bucket: Its region is asked for where neither URI nor variables tell it and the store is Amazon's.
+        options: Of the URI: region, scheme, endpoint_override, anonymous and more.
+        user: `KEY:SECRET`, or "".
+        secrets: Further options: session_token.
+
+    Raises:
+        ValueError: There is no such option.
+        OSError: The region cannot be found.
+    """
+    given = dict(parse_qsl("&".join(filter(None, [options, secrets]))))
+    key, _, secret = user.partition(":")
+    endpoint = (
+        given.pop("endpoint_override", None)
+        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+    )
+    region = (
+        given.pop("region", None)
+        or os.environ.get("AWS_REGION")
+        or os.environ.get("AWS_DEFAULT_REGION")
+        or ("us-east-1" if endpoint else pafs.resolve_s3_region(bucket))
+    )
+    settings: dict[str, Any] = {
+        "region": region,
+        "endpoint_override": endpoint,
+        "scheme": given.pop("scheme", None),
+        "anonymous": given.pop("anonymous", "") == "true",
+        "session_token": given.pop("session_token", None),
+        "access_key": unquote(key) or None,
+        "secret_key": unquote(secret) or None,
+    }
+    for flag in ("force_virtual_addressing", "tls_verify_certificates"):
+        if flag in given:
+            settings[flag] = given.pop(flag) == "true"
+    settings |= {path: given.pop(path) for path in ("tls_ca_file_path", "tls_ca_dir_path") if path in given}
+    if given:
+        raise ValueError(f"an S3 URI has no option {', '.join(sorted(given))}")
+    return pafs.S3FileSystem(
+        **{name: value for name, value in settings.items() if value is not None},
+        connect_timeout=_SECONDS_CONNECT,
+        request_timeout=_SECONDS_REQUEST,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+    )
