@@ -93,11 +93,16 @@ class Caller:
 
     def search(self, request: pb.SearchRequest, seconds: float = CALL_SECONDS) -> pb.SearchResponse:
         """Returns the answer; raises grpc.RpcError."""
-        return self.stub.Search(request, timeout=seconds, metadata=self._metadata)
+        answer: pb.SearchResponse = self.stub.Search(request, timeout=seconds, metadata=self._metadata)
+        return answer
 
     def index(self) -> pb.GetIndexResponse:
         """Returns what is served."""
-        return self.stub.GetIndex(pb.GetIndexRequest(), timeout=CALL_SECONDS, metadata=self._metadata)
+        request = pb.GetIndexRequest()
+        answer: pb.GetIndexResponse = self.stub.GetIndex(
+            request, timeout=CALL_SECONDS, metadata=self._metadata
+        )
+        return answer
 
     def failure(self, request: pb.SearchRequest, seconds: float = CALL_SECONDS) -> tuple[str, str]:
         """Returns status and message of a request that fails."""
@@ -112,7 +117,9 @@ class Caller:
         self._channel.close()
 
 
-def packed(vectors: Any, kind: int = embedding_pb.VECTOR_TYPE_FLOAT32) -> embedding_pb.Vectors:
+def packed(
+    vectors: Any, kind: embedding_pb.VectorType = embedding_pb.VECTOR_TYPE_FLOAT32
+) -> embedding_pb.Vectors:
     """Returns vectors as they travel, `[rows, dim]`; INT8 with a scale for each row."""
     rows, dim = vectors.shape
     if kind == embedding_pb.VECTOR_TYPE_INT8:

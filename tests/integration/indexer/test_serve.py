@@ -129,6 +129,7 @@ def test_it_tells_what_it_serves(served: _Served, caller: Caller) -> None:
     assert "embedpool.v1.SearchService" in services
 
 
+_UNKNOWN = embedding_pb.Vectors.FromString(b"\x10\x09\x18\x01\x20\x01")  # type 9 of 1 × 1 values
 _ONE = np.ones((1, 32), np.float32)
 _NAN = np.full((1, 32), np.nan, np.float32)
 
@@ -146,14 +147,18 @@ _NAN = np.full((1, 32), np.nan, np.float32)
         (pb.SearchRequest(vectors=packed(np.concatenate([_ONE, _NAN]))), "query 2 has a value that is no"),
         (pb.SearchRequest(vectors=packed(np.inf * _ONE)), "query 1 has a value that is no finite number"),
         (
-            pb.SearchRequest(vectors=embedding_pb.Vectors(data=b"123", type=1, dim=32, rows=1)),
+            pb.SearchRequest(
+                vectors=embedding_pb.Vectors(data=b"123", type="VECTOR_TYPE_FLOAT32", dim=32, rows=1)
+            ),
             "has 3 bytes, wanted 128",
         ),
         (
-            pb.SearchRequest(vectors=embedding_pb.Vectors(data=bytes(32), type=3, dim=32, rows=1)),
+            pb.SearchRequest(
+                vectors=embedding_pb.Vectors(data=bytes(32), type="VECTOR_TYPE_INT8", dim=32, rows=1)
+            ),
             "scales has 0 bytes, wanted 4",
         ),
-        (pb.SearchRequest(vectors=embedding_pb.Vectors(data=b"", type=9, dim=1, rows=1)), "use a VectorType"),
+        (pb.SearchRequest(vectors=_UNKNOWN), "vectors.type is 9; use a VectorType"),
         (pb.SearchRequest(vectors=embedding_pb.Vectors()), "at least one vector"),
         (pb.SearchRequest(vectors=embedding_pb.Vectors(data=b"1" * 8, rows=1 << 31, dim=1 << 31)), "queries"),
         (pb.SearchRequest(texts=["a"], columns=[""]), "a column has no name"),
