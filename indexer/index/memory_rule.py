@@ -16,6 +16,8 @@ _FLOAT = 4  # bytes of a float32, and of a link of a graph
 _ID = 8  # bytes of an id, and of an offset
 _LIST = 64  # bytes of an inverted list without entries: two vectors' heads and what malloc adds
 _CODEBOOK = 256  # entries for each byte of a product-quantized code
+_SMALL_CODEBOOK = 16  # entries for each half byte of a code that is scanned in registers
+_BLOCK = 32  # codes that FAISS scans at once; a list's last block is filled up
 LINKS = 32  # of a graph: neighbours of a vector (twice as many on the lowest level)
 
 _UNITS = {"": 1, "b": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "t": 1e12, "tb": 1e12}
@@ -27,6 +29,8 @@ class Kind(StrEnum):
 
     FLAT = "Flat"
     HNSW = "HNSW"
+    FAST_FLAT = "IVF-FastScan-Flat"
+    FAST_SQ8 = "IVF-FastScan-SQ8"
     IVF_FLAT = "IVF-Flat"
     IVF_SQ8 = "IVF-SQ8"
     IVF_SQ4 = "IVF-SQ4"
@@ -40,7 +44,8 @@ class Shape:
     Attributes:
         kind: What it is.
         lists: Inverted lists; 0 for kinds without.
-        code_bytes: Bytes of a vector's code, of IVF-PQ alone: a divisor of the number of values.
+        code_bytes: Bytes of a vector's code, of IVF-PQ (a divisor of the number of values) and of
+            FastScan (twice as many divide it).
     """
 
     kind: Kind
@@ -59,7 +64,19 @@ class Shape:
                 # np: without the order of codes that polysemous search wants; making it takes most of the
                 #     time.
                 return f"IVF{self.lists},PQ{self.code_bytes}np"
+            case Kind.FAST_FLAT | Kind.FAST_SQ8:
+                better = "RFlat" if self.kind is Kind.FAST_FLAT else "Refine(SQ8)"
+                return f"IVF{self.lists},PQ{2 * self.code_bytes}x4fs,{better}"
         return f"IVF{self.lists},{self.kind.removeprefix('IVF-')}"
+
+    @property
+    def refined(self) -> bool:
+        """Whether the best by short codes are compared once more by better ones."""
+        return self.kind in (Kind.FAST_FLAT, Kind.FAST_SQ8)
+
+    def better_bytes(self, dim: int) -> int:
+        """Returns the bytes of one vector's better code; 0 for kinds with one code."""
+        return {Kind.FAST_FLAT: _FLOAT * dim, Kind.FAST_SQ8: dim}.get(self.kind, 0)
 
     def vector_bytes(self, dim: int) -> int:
         """Returns the bytes of one vector's code: what a search reads for each vector that it visits."""
@@ -68,7 +85,7 @@ class Shape:
                 return dim
             case Kind.IVF_SQ4:
                 return (dim + 1) // 2
-            case Kind.IVF_PQ:
+            case Kind.IVF_PQ | Kind.FAST_FLAT | Kind.FAST_SQ8:
                 return self.code_bytes
         return _FLOAT * dim
 
@@ -83,6 +100,11 @@ class Shape:
                 total += round(count * (_FLOAT * links + _ID + _FLOAT))
             case Kind.IVF_PQ:
                 total += _CODEBOOK * _FLOAT * dim
+            case Kind.FAST_FLAT | Kind.FAST_SQ8:
+                # An id in the lists and one beside the better codes; half a block is empty in the mean.
+                total += count * (self.better_bytes(dim) + _ID)
+                total += self.lists * self.code_bytes * _BLOCK // 2 + _SMALL_CODEBOOK * _FLOAT * dim
+                total += 2 * _FLOAT * dim
             case Kind.IVF_SQ8 | Kind.IVF_SQ4:
                 total += 2 * _FLOAT * dim  # smallest value and width of each dimension
         return total

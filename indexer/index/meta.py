@@ -7,6 +7,7 @@ from typing import Any
 
 from indexer.index.shards import Shard
 from indexer.index.tuning import Tuning
+from indexer.store.sealed import sealed_json
 
 SCHEMA_VERSION = 2
 
@@ -77,7 +78,7 @@ class Meta:
 
     def to_json(self) -> str:
         """Returns the text of `meta.json`."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        return sealed_json(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Meta":

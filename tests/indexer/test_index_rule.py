@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from indexer.config import Wishes
 from indexer.errors import ConfigError
-from indexer.index import faiss_build, faiss_index, index_rule
+from indexer.index import faiss_build, index_rule
 from indexer.index.index_rule import candidates, choose_key, query_ms
 from indexer.index.memory_rule import Kind, Shape, as_size, parse_bytes
 
@@ -38,7 +38,7 @@ def test_without_wishes_every_list_gets_enough_points(count: int, dim: int) -> N
     if count <= 10_000:
         assert shape.key == "IDMap,Flat"
         return
-    assert shape.kind is Kind.IVF_FLAT
+    assert shape.kind is (Kind.FAST_FLAT if dim % 4 == 0 else Kind.IVF_FLAT)
     assert 39 * shape.lists <= count
     assert shape.lists <= 4 * count**0.5 + 1
     assert 39 * shape.lists <= index_rule.sample_size(shape.lists, count) <= count
@@ -94,6 +94,7 @@ def test_a_higher_recall_is_never_expected_in_less_time(
         Shape(Kind.HNSW),
         Shape(Kind.IVF_FLAT, lists),
         Shape(Kind.IVF_SQ8, lists),
+        Shape(Kind.FAST_FLAT, lists, 1),
     ):
         assert query_ms(shape, count, dim, low) <= query_ms(shape, count, dim, high)
 
@@ -102,16 +103,18 @@ def test_a_higher_recall_is_never_expected_in_less_time(
     ("count", "wishes", "key", "words"),
     [
         (9_000, NOTHING, "IDMap,Flat", "exact search, up to 10,000"),
-        (1_000_000, NOTHING, "IVF4000,Flat", "1.55 GB in memory; 4√N lists, 316 of them searched"),
-        (1_000_000, Wishes(500_000_000), "IVF4000,SQ8", "of 500 MB allowed (IVF-Flat needs 1.55 GB)"),
+        (1_000_000, NOTHING, "IVF4000,PQ192x4fs,RFlat", "1.66 GB in memory; 4√N lists, 316 of them searched"),
+        (1_000_000, Wishes(1_600_000_000), "IVF4000,Flat", "(IVF-FastScan-Flat needs 1.66 GB)"),
+        (1_000_000, Wishes(600_000_000), "IVF4000,PQ192x4fs,Refine(SQ8)", "(IVF-Flat needs 1.55 GB)"),
+        (1_000_000, Wishes(500_000_000), "IVF4000,SQ8", "500 MB allowed (IVF-FastScan-SQ8 needs 509 MB)"),
         (1_000_000, Wishes(300_000_000), "IVF4000,SQ4", "(IVF-SQ8 needs 398 MB)"),
         (1_000_000, Wishes(150_000_000), "IVF4000,PQ96np", "(IVF-SQ4 needs 206 MB)"),
         (1_000_000, Wishes(70_000_000), "IVF4000,PQ48np", ""),
-        (9_000, Wishes(8_000_000), "IVF230,SQ8", "230 lists"),
-        (1_000_000, Wishes(None, 0.95), "IVF4000,Flat", "tuned when built"),
+        (9_000, Wishes(5_000_000), "IVF230,SQ8", "230 lists"),
+        (1_000_000, Wishes(None, 0.95), "IVF4000,PQ192x4fs,RFlat", "tuned when built"),
         (50_000_000, Wishes(None, 0.95, 2), "HNSW32", "a graph, because lists would take longer than 2 ms"),
         (1_000_000, Wishes(None, None, 0.5), "HNSW32", "a graph"),
-        (50_000_000, Wishes(10**11, None, 400), "IVF28284,Flat", ""),
+        (50_000_000, Wishes(8 * 10**10, None, 400), "IVF28284,Flat", ""),
         (20_000, Wishes(None, 1.0), "IDMap,Flat", "exact search"),
     ],
 )  # fmt: skip
@@ -143,6 +146,8 @@ def vectors() -> Any:
         Shape(Kind.IVF_SQ8, 16),
         Shape(Kind.IVF_SQ4, 16),
         Shape(Kind.IVF_PQ, 16, 4),
+        Shape(Kind.FAST_FLAT, 16, 8),
+        Shape(Kind.FAST_SQ8, 16, 8),
     ],
     ids=str,
 )
