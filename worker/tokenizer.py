@@ -88,15 +88,20 @@ class Tokenizer:
         Raises:
             TokenizerError: The tokenizer failed on one of the texts; it does not say on which.
         """
-        wanted = chunking.max_content(self.special_tokens)
+        wanted, places = chunking.max_content(self.special_tokens), chunking.separate
         beginnings = [self._beginning(text, wanted) for text in texts]
-        found = [self._content(encoding) for encoding in self._encode(beginnings, special=False)]
+        found = [
+            _Content.of(encoding, places=places)
+            for encoding in self._encode(beginnings, special=False, places=places)
+        ]
         for place, (text, beginning) in enumerate(zip(texts, beginnings, strict=True)):
-            if len(beginning) < len(text) and len(found[place]) < wanted + _SPARE_TOKENS:
-                (whole,) = self._encode([text], special=False)
-                found[place] = self._content(whole)
+            if len(beginning) < len(text) and len(found[place].ids) < wanted + _SPARE_TOKENS:
+                (whole,) = self._encode([text], special=False, places=places)
+                found[place] = _Content.of(whole, places=places)
         return [
-            split(content, self._special_tokens_around(text), chunking) if len(content) else None
+            split(content.ids, self._special_tokens_around(text), chunking, content.places)
+            if len(content.ids)
+            else None
             for text, content in zip(texts, found, strict=True)
         ]
 
@@ -113,12 +118,6 @@ class Tokenizer:
         spare = sum(len(rest.ids) - self.special_tokens for rest in encoding.overflowing)
         return spare >= _SPARE_TOKENS
 
-    @staticmethod
-    def _content(encoding: Encoding) -> NDArray[np.int64]:
-        """Returns all ids of an encoding without special tokens: the library cuts it into pieces."""
-        pieces = [encoding.ids, *(rest.ids for rest in encoding.overflowing)]
-        return np.concatenate([np.asarray(piece, dtype=np.int64) for piece in pieces])
-
     def _special_tokens_around(self, text: str) -> Frame:
         """Finds the special tokens, which are the same around every text that has a token of its own."""
         if self._frame is None:
@@ -132,9 +131,11 @@ class Tokenizer:
         (encoding,) = self._encode([text])
         return encoding
 
-    def _encode(self, texts: list[str], *, special: bool = True) -> list[Encoding]:
+    def _encode(self, texts: list[str], *, special: bool = True, places: bool = False) -> list[Encoding]:
+        # The fast one does not tell where tokens lie; the ids are the same.
+        encode = self._tokenizer.encode_batch if places else self._tokenizer.encode_batch_fast
         try:
-            return self._tokenizer.encode_batch_fast(texts, add_special_tokens=special)
+            return encode(texts, add_special_tokens=special)
         except BaseException as error:  # the library raises bare Exception, and BaseException for a panic
             if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
                 raise
@@ -146,3 +147,21 @@ class Tokenizer:
             truncated=bool(encoding.overflowing),
             empty=len(encoding.ids) <= self.special_tokens,
         )
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Tokens of a text without special ones: ids `[tokens]`, and where they lie, `[tokens, 2]`, or None."""
+
+    ids: NDArray[np.int64]
+    places: NDArray[np.int64] | None
+
+    @classmethod
+    def of(cls, encoding: Encoding, *, places: bool) -> "_Content":
+        """Returns the tokens of an encoding, which the library cuts into pieces."""
+        pieces = [encoding, *encoding.overflowing]
+        ids = np.concatenate([np.asarray(piece.ids, dtype=np.int64) for piece in pieces])
+        if not places:
+            return cls(ids, None)
+        spans = [np.asarray(piece.offsets, dtype=np.int64).reshape(-1, 2) for piece in pieces]
+        return cls(ids, np.concatenate(spans))

@@ -6,7 +6,7 @@ vector is, bit for bit, what it is without windows; and the pooled vector does n
 which windows are done.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,13 @@ class Chunking:
         window_tokens: Tokens of a window, special tokens included.
         overlap_tokens: Tokens that a window shares with the one before.
         max_windows: Windows of one text; what lies behind them is cut.
+        separate: Whether each window keeps a vector of its own.
     """
 
     window_tokens: int
     overlap_tokens: int
     max_windows: int
+    separate: bool = False
 
     def step(self, special_tokens: int) -> int:
         """Returns how many tokens of the text each window adds to those before."""
@@ -66,12 +68,15 @@ class Windows:
         weights: Tokens of each run, special tokens not included.
         token_count: Tokens of the text that are embedded, special ones included, each counted once.
         truncated: Whether the end of the text is in no window.
+        spans: Code points of the text where each run starts and stops, if its vector is its own; None if the
+            text has one vector.
     """
 
     ids: tuple[NDArray[np.int64], ...]
     weights: tuple[int, ...]
     token_count: int
     truncated: bool
+    spans: tuple[tuple[int, int], ...] | None = None
 
     @property
     def extra_bytes(self) -> int:
@@ -80,9 +85,22 @@ class Windows:
             return 0
         return sum(ids.nbytes + WINDOW_BYTES for ids in self.ids)
 
+    def behind(self, prompt: str) -> "Windows":
+        """Returns what is told of a text that had a prompt in front: spans leave it out."""
+        if not prompt or self.spans is None:
+            return self
+        size = len(prompt)
+        return replace(self, spans=tuple((max(0, at - size), max(0, to - size)) for at, to in self.spans))
+
 
 def check_chunking(
-    window_tokens: int, overlap_tokens: int, *, max_tokens: int, special_tokens: int, max_windows: int
+    window_tokens: int,
+    overlap_tokens: int,
+    *,
+    max_tokens: int,
+    special_tokens: int,
+    max_windows: int,
+    separate: bool = False,
 ) -> Chunking:
     """Returns how texts are cut; a `window_tokens` of 0 asks for the model's longest input.
 
@@ -109,26 +127,44 @@ def check_chunking(
             f"options.chunking.overlap_tokens is {overlap_tokens}, but a window of {window} tokens holds "
             f"{window - special_tokens} of the text, and one of them must be new"
         )
-    return Chunking(window, overlap_tokens, max_windows)
+    return Chunking(window, overlap_tokens, max_windows, separate)
 
 
-def split(content: NDArray[np.int64], frame: Frame, chunking: Chunking) -> Windows:
+def split(
+    content: NDArray[np.int64],
+    frame: Frame,
+    chunking: Chunking,
+    places: NDArray[np.int64] | None = None,
+) -> Windows:
     """Cuts a text, ids `[tokens]` without special ones, into windows with the special tokens around each.
 
     The last window ends with the text, so it may be short. This is what the tokenizer's own truncation with a
-    stride gives.
+    stride gives. `places`, `[tokens, 2]`, are the code points where tokens start and stop: with them windows
+    have spans.
     """
     special = len(frame.before) + len(frame.after)
     kept = content[: chunking.max_content(special)]
     size, step = chunking.window_tokens - special, chunking.step(special)
     starts = range(0, max(1, len(kept) - chunking.overlap_tokens), step)
     pieces = [kept[start : start + size] for start in starts]
+    spans = None
+    if places is not None:
+        spans = tuple(
+            _span(places[start : start + len(piece)]) for start, piece in zip(starts, pieces, strict=True)
+        )
     return Windows(
         ids=tuple(np.concatenate((frame.before, piece, frame.after)) for piece in pieces),
         weights=tuple(len(piece) for piece in pieces),
         token_count=len(kept) + special,
         truncated=len(kept) < len(content),
+        spans=spans,
     )
+
+
+def _span(places: NDArray[np.int64]) -> tuple[int, int]:
+    """Returns where a window starts and stops; tokens that stand for nothing in the text do not count."""
+    real = places[places[:, 1] > places[:, 0]]
+    return (int(real[:, 0].min()), int(real[:, 1].max())) if len(real) else (0, 0)
 
 
 def pool(vectors: NDArray[np.float32], weights: tuple[int, ...], *, normalize: bool) -> NDArray[np.float32]:

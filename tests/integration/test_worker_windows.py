@@ -36,9 +36,12 @@ def stub(server: Any, stub_for: Callable[..., Any]) -> Any:
     return stub_for(server)
 
 
-def options(window: int = 0, overlap: int = 0, **values: Any) -> pb.EmbeddingOptions:
+def options(
+    window: int = 0, overlap: int = 0, *, separate: bool = False, **values: Any
+) -> pb.EmbeddingOptions:
     """Makes options with chunking."""
-    return pb.EmbeddingOptions(chunking=pb.Chunking(window_tokens=window, overlap_tokens=overlap), **values)
+    chunking = pb.Chunking(window_tokens=window, overlap_tokens=overlap, separate=separate)
+    return pb.EmbeddingOptions(chunking=chunking, **values)
 
 
 def windows_of(bundle: Path, text: str, window: int, overlap: int) -> list[list[int]]:
@@ -122,6 +125,57 @@ def test_windows_keep_their_vectors_when_cut_and_packed(stub: Any) -> None:
     scales = np.frombuffer(packed.scales, "<f4")[:, None]
     values = np.frombuffer(packed.data, np.int8).reshape(expected.shape) * scales
     np.testing.assert_allclose(values, expected, atol=scales.max() * 0.51)
+
+
+def test_windows_may_keep_vectors_of_their_own(stub: Any, tiny_bundle: Path) -> None:
+    """Each window has the vector of its ids run by itself, bit for bit, and tells where it lies."""
+    session = Session(read_bundle(tiny_bundle))
+    texts = [b"", *(text.encode() for text in TEXTS), b"\xff"]
+    asked = options(24, 6, separate=True)
+    (answer,) = stub.EmbedDocuments(
+        iter([pb.EmbedDocumentsRequest(texts=texts, options=asked)]), timeout=SECONDS
+    )
+    (mean,) = stub.EmbedDocuments(
+        iter([pb.EmbedDocumentsRequest(texts=texts, options=options(24, 6))]), timeout=SECONDS
+    )
+    made = [windows_of(tiny_bundle, text, 24, 6)[:MAX_WINDOWS] for text in TEXTS]
+    every = [np.array(ids) for windows in made for ids in windows]
+    assert answer.vectors.data == b"".join(session.embed([ids]).astype("<f4").tobytes() for ids in every)
+    assert (answer.vectors.rows, answer.vectors.dim) == (len(every), 32)
+    assert [item.windows for item in answer.items] == [0, *map(len, made), 0]
+    for item, windows, pooled in zip(answer.items[1:-1], made, mean.items[1:-1], strict=True):
+        assert list(item.window_token_counts) == [len(ids) for ids in windows]
+        assert len(item.window_starts) == len(item.window_stops) == len(windows)
+        assert (item.token_count, item.truncated) == (pooled.token_count, pooled.truncated)
+        assert not pooled.window_starts
+    first, second = answer.items[2].window_starts[1], answer.items[2].window_stops[0]
+    assert LONG[first:second].split() == LONG[:second].split()[-6:]
+    for item in (answer.items[0], answer.items[-1]):
+        assert item.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        assert not item.window_starts
+
+
+def test_a_text_of_one_window_keeps_its_vector_when_windows_are_separate(stub: Any) -> None:
+    """What fits has the bits that it has without windows, cut and packed as asked for."""
+    texts = [SHORT.encode(), b"rain", "wörd ".encode() * 100]
+    values: dict[str, Any] = {"dimensions": 8, "vector_type": pb.VECTOR_TYPE_FLOAT16}
+    plain = pb.EmbedDocumentsRequest(texts=texts, options=pb.EmbeddingOptions(**values))
+    separate = pb.EmbedDocumentsRequest(texts=texts, options=options(0, 20, separate=True, **values))
+    (whole,) = stub.EmbedDocuments(iter([plain]), timeout=SECONDS)
+    (cut,) = stub.EmbedDocuments(iter([separate]), timeout=SECONDS)
+    assert whole.vectors.data == cut.vectors.data
+    for text, item in zip(texts, cut.items, strict=True):
+        assert (item.windows, list(item.window_starts)) == (1, [0])
+        assert list(item.window_stops) == [len(text.decode().rstrip())]
+        assert list(item.window_token_counts) == [item.token_count]
+
+
+def test_a_query_has_one_vector(stub: Any) -> None:
+    """Windows that stay apart are for documents; a query that asks for them is told so."""
+    asked = options(24, separate=True)
+    with pytest.raises(grpc.RpcError, match=r"chunking\.separate is for EmbedDocuments") as caught:
+        stub.EmbedQuery(pb.EmbedQueryRequest(texts=["a"], options=asked), timeout=SECONDS)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_reject_refuses_what_no_window_holds(stub: Any) -> None:

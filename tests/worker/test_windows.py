@@ -84,6 +84,46 @@ def test_text_that_fits_is_as_without_windows(
             assert tokens.truncated or windows.token_count == len(tokens.ids)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=long_texts, cut=cuts, max_windows=st.sampled_from([1, 2, 1000]), prompt=st.sampled_from(["", "né: "])
+)
+def test_windows_tell_where_they_lie(
+    tokenizer_files: Callable[[str], Path],
+    architecture: str,
+    text: str,
+    cut: tuple[int, int],
+    max_windows: int,
+    prompt: str,
+) -> None:
+    """Spans are the library's offsets in code points without the prompt; ids are those without spans."""
+    path = tokenizer_files(architecture) / "tokenizer.json"
+    tokenizer = Tokenizer(path, MAX_TOKENS)
+    (plain,) = tokenizer.windows([prompt + text], Chunking(*cut, max_windows))
+    (found,) = tokenizer.windows([prompt + text], Chunking(*cut, max_windows, separate=True))
+    if plain is None:
+        assert found is None
+        return
+    assert plain.spans is None
+    assert found is not None
+    assert [ids.tolist() for ids in found.ids] == [ids.tolist() for ids in plain.ids]
+    library = RustTokenizer.from_file(str(path))
+    library.no_padding()
+    library.enable_truncation(cut[0], stride=cut[1])
+    encoding = library.encode(prompt + text)
+    expected = []
+    for window in [encoding, *encoding.overflowing][:max_windows]:
+        marks = zip(window.offsets, window.special_tokens_mask, strict=True)
+        inside = [(at, to) for (at, to), special in marks if not special and to > at]
+        first, last = (min(at for at, _ in inside), max(to for _, to in inside)) if inside else (0, 0)
+        expected.append((max(0, first - len(prompt)), max(0, last - len(prompt))))
+    spans = found.behind(prompt).spans
+    assert spans is not None
+    assert list(spans) == expected
+    assert all(0 <= at <= to <= len(text) for at, to in spans)
+
+
 def test_only_the_beginning_of_a_very_long_text_is_read(tokenizer_files: Callable[[str], Path]) -> None:
     """What no window holds is not tokenized: a hundred times more text gives the same windows."""
     tokenizer = Tokenizer(tokenizer_files("bert") / "tokenizer.json", MAX_TOKENS)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from worker.models import Model
 from worker.requests.intake import Options
 from worker.scheduling.gather import Gather
+from worker.windows import Windows
 
 # Text bytes tokenized in one go: small, so that processes get work before a large batch is tokenized whole
 # and streams take turns in between; large enough that a hop to the thread is cheap per text. Arbitrary.
@@ -20,11 +21,32 @@ _ITEM_BYTES = 1024
 
 
 class Embedded(NamedTuple):
-    """What is told of a text beside its vector: tokens that are embedded, whether it was cut, its runs."""
+    """What is told of a text beside its vector.
+
+    Attributes:
+        token_count: Tokens that are embedded.
+        truncated: Whether it was cut.
+        windows: Its runs.
+        window_starts: Code point where each run starts, where each keeps its vector.
+        window_stops: First code point behind it.
+        window_token_counts: Tokens of each run, special ones included.
+    """
 
     token_count: int
     truncated: bool
     windows: int
+    window_starts: tuple[int, ...] = ()
+    window_stops: tuple[int, ...] = ()
+    window_token_counts: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, text: Windows) -> "Embedded":
+        """Returns what is told of a text."""
+        told = (text.token_count, text.truncated, len(text.ids))
+        if text.spans is None:
+            return cls(*told)
+        starts, stops = zip(*text.spans, strict=True)
+        return cls(*told, starts, stops, tuple(map(len, text.ids)))
 
 
 class Batch:
@@ -35,7 +57,7 @@ class Batch:
         model: What computes it.
         options: How its caller wants it.
         size: How many texts it has.
-        cost: Bytes that it holds here, its windows aside.
+        cost: Bytes that it holds here until it is answered, windows that become one vector aside.
         texts: What is told of each text; None for a refused one.
         gather: Vectors and errors, row i for text i.
         lease: Keeps the model's processes until the answer is written.

@@ -1,8 +1,9 @@
 """One caller's stream of document batches: how much of it is here, what is done, what is still to come.
 
 Guarantees: each accepted batch is finished exactly once; a text's bytes count from acceptance until its
-answer is written, and those of its windows until they are pooled; when the caller leaves, its waiting texts
-never reach the model; a batch is computed and answered by the model that was current when it was accepted.
+answer is written, those of its windows until they are pooled, and of vectors that stay apart until they are
+written; when the caller leaves, its waiting texts never reach the model; a batch is computed and answered by
+the model that was current when it was accepted.
 Assumes one event loop; one task calls `accept` and `wait_for_room`, another `finished` and `written`.
 """
 
@@ -170,8 +171,10 @@ class BulkStream:
                 batch.texts.append(None)
                 batch.gather.fail(row, outcome)
                 continue
-            batch.texts.append(Embedded(outcome.token_count, outcome.truncated, len(outcome.ids)))
+            batch.texts.append(Embedded.of(outcome))
             self._hold_windows(outcome.extra_bytes)
+            if outcome.spans is not None:
+                self._hold_answer(batch, (len(outcome.ids) - 1) * 4 * batch.model.manifest.dim)
             works += works_for(
                 outcome,
                 batch.gather,
@@ -187,6 +190,11 @@ class BulkStream:
         if model.generation not in self._numbers:
             self._numbers[model.generation] = self._next_number()
         return self._numbers[model.generation]
+
+    def _hold_answer(self, batch: Batch, more: int) -> None:
+        """Counts vectors that a batch holds, beyond one for each text, until it is answered."""
+        batch.cost += more
+        self._hold(more)
 
     def _hold_windows(self, more: int) -> None:
         self._window_bytes += more

@@ -221,7 +221,7 @@ def _judge(windows: Windows | None, tokenizer: Tokenizer, options: Options) -> W
         else:
             found = f"does not fit into {chunking.max_windows} windows of {chunking.window_tokens} tokens"
         return RequestError(f"the text {found} and truncation is REJECT")
-    return windows
+    return windows.behind(options.prompt)
 
 
 async def _in(thread: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from embedpool.v1 import embedding_service_pb2 as pb
 from embedpool.v1 import embedding_service_pb2_grpc
-from worker.errors import OverloadError, UnavailableError, WorkerError
+from worker.errors import OverloadError, RequestError, UnavailableError, WorkerError
 from worker.processes.pool import Pool
 from worker.requests.bulk import BulkStream
 from worker.requests.conversation import DRAINS, Context, Conversation
@@ -153,6 +153,10 @@ class EmbeddingService(embedding_service_pb2_grpc.EmbeddingServiceServicer):
         with self._pool.lease() as model:
             prompt = model.manifest.query_prompt
             options = read_options(request.options, model, prompt, self._config.max_windows)
+            if options.chunking is not None and options.chunking.separate:
+                raise RequestError(
+                    "options.chunking.separate is for EmbedDocuments: a query has one vector; leave it out"
+                )
             embeddings = await self._queries.embed(list(request.texts), options, model)
             response = query_response(embeddings, options, model.manifest)
         for text in embeddings.texts:

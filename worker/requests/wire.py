@@ -100,6 +100,7 @@ def read_options(
             max_tokens=model.manifest.max_tokens,
             special_tokens=model.tokenizer.special_tokens,
             max_windows=max_windows,
+            separate=message.chunking.separate,
         )
     return Options(
         vector_type=_VECTOR_TYPES[message.vector_type],
@@ -125,10 +126,13 @@ def query_response(embeddings: Embeddings, options: Options, manifest: Manifest)
 
 
 def documents_response(batch: Batch) -> pb.EmbedDocumentsResponse:
-    """Builds the answer of a batch: a status for each text, a vector for each that is OK."""
+    """Builds the answer of a batch: a status for each text, a vector or several for each that is OK."""
     gather, manifest = batch.gather, batch.model.manifest
     vectors = gather.vectors
-    if gather.errors:
+    if gather.windows:
+        good = (row for row in range(batch.size) if row not in gather.errors)
+        vectors = np.concatenate([gather.rows_of(row) for row in good])
+    elif gather.errors:
         vectors = np.delete(vectors, list(gather.errors), axis=0)
     vectors = cut(vectors, batch.options.dimensions, normalize=manifest.normalize)
     response = pb.EmbedDocumentsResponse(
@@ -143,6 +147,7 @@ def documents_response(batch: Batch) -> pb.EmbedDocumentsResponse:
             add(**facts)
         else:
             code = STATUS.get(type(error), grpc.StatusCode.INTERNAL).value[0]
+            facts = {name: value for name, value in facts.items() if not name.startswith("window_")}
             add(code=code, message=str(error), **facts)
     return response
 

@@ -19,6 +19,8 @@ class Gather:
     Attributes:
         vectors: float32 `[rows, dim]`; rows of failed texts hold zeros.
         errors: Row to the error that its text ended with.
+        windows: Row to the vectors of its windows, float32 `[windows, dim]`, of texts of several windows that
+            keep their own; their rows of `vectors` hold zeros.
         queue_ns: Longest wait of a text for a process, in nanoseconds.
         run_ns: Sum of the texts' shares of the model's runs, in nanoseconds.
         run_began_ns: About when the first of them began, by `time.perf_counter_ns`; 0 before.
@@ -28,6 +30,7 @@ class Gather:
     def __init__(self, rows: int, dim: int, on_complete: Callable[[], None]) -> None:
         self.vectors = np.zeros((rows, dim), dtype=np.float32)
         self.errors: dict[int, WorkerError] = {}
+        self.windows: dict[int, NDArray[np.float32]] = {}
         self.queue_ns = 0
         self.run_ns = 0
         self.run_began_ns = 0
@@ -38,6 +41,18 @@ class Gather:
     def deliver(self, row: int, vector: NDArray[np.float32], queue_ns: int, run_ns: int) -> None:
         """Takes the vector `[dim]` of a text."""
         self.vectors[row] = vector
+        self._delivered(queue_ns, run_ns)
+
+    def deliver_windows(self, row: int, vectors: NDArray[np.float32], queue_ns: int, run_ns: int) -> None:
+        """Takes the vectors of a text's windows, float32 `[windows, dim]`."""
+        self.windows[row] = vectors
+        self._delivered(queue_ns, run_ns)
+
+    def rows_of(self, row: int) -> NDArray[np.float32]:
+        """Returns the vectors of a text that did not fail, float32 `[windows, dim]`."""
+        return self.windows[row] if row in self.windows else self.vectors[row : row + 1]
+
+    def _delivered(self, queue_ns: int, run_ns: int) -> None:
         self.queue_ns = max(self.queue_ns, queue_ns)
         self.run_ns += run_ns
         self.run_ended_ns = time.perf_counter_ns()
@@ -56,7 +71,7 @@ class Gather:
 
 
 class WindowGather:
-    """A sink of the windows of one text, which delivers one vector or one error to the text's own sink.
+    """A sink of the windows of one text, which delivers one outcome to the text's own sink.
 
     It waits for all windows, also when one failed: none is under way any more when the text has its outcome.
 
@@ -65,6 +80,7 @@ class WindowGather:
         row: That sink's number for the text.
         weights: Tokens of each window.
         normalize: Whether the text's vector has unit length.
+        separate: Whether the windows keep vectors of their own, instead of their mean.
         on_complete: Called before the text has its outcome.
     """
 
@@ -75,8 +91,10 @@ class WindowGather:
         weights: tuple[int, ...],
         *,
         normalize: bool,
+        separate: bool = False,
         on_complete: Callable[[], None],
     ) -> None:
+        self._separate = separate
         self._text = text
         self._row = row
         self._weights = weights
@@ -112,6 +130,8 @@ class WindowGather:
         if self._first_error is not None:
             window, error = self._first_error
             self._text.fail(self._row, type(error)(f"window {window}: {error}"))
+        elif self._vectors is not None and self._separate:
+            self._text.deliver_windows(self._row, self._vectors, self._queue_ns, self._run_ns)
         elif self._vectors is not None:
             vector = pool(self._vectors, self._weights, normalize=self._normalize)
             self._text.deliver(self._row, vector, self._queue_ns, self._run_ns)

@@ -64,13 +64,19 @@ def works_for(
         stream: The scheduler's number for the caller.
         priority: The class.
         model: What computes it.
-        on_pooled: Called when several windows have become one vector or one error; never for a single one.
+        on_pooled: Called when several windows have become one outcome; never for a single one.
     """
     sink: Sink = gather
     rows = [row]
     if len(text.ids) > 1:
-        normalize = model.manifest.normalize
-        sink = WindowGather(gather, row, text.weights, normalize=normalize, on_complete=on_pooled)
+        sink = WindowGather(
+            gather,
+            row,
+            text.weights,
+            normalize=model.manifest.normalize,
+            separate=text.spans is not None,
+            on_complete=on_pooled,
+        )
         rows = list(range(len(text.ids)))
     return [
         Work(
