@@ -7,7 +7,7 @@ from typing import Any
 
 from indexer.index.shards import Shard
 from indexer.index.tuning import Tuning
-from indexer.store.sealed import sealed_json
+from indexer.store.sealed import check_seal, sealed_json
 
 SCHEMA_VERSION = 2
 
@@ -86,6 +86,7 @@ class Meta:
         raw: dict[str, Any] = json.loads(text)
         if (found := raw.get("schema_version")) != SCHEMA_VERSION:
             raise ValueError(f"schema version {found}, this release reads {SCHEMA_VERSION}")
+        raw = check_seal(raw)
         parts: dict[str, Any] = {"shards": tuple(Shard(**shard) for shard in raw["shards"])}
         for name, kind in (("template", Template), ("tuning", Tuning)):
             parts[name] = None if raw[name] is None else kind(**raw[name])

@@ -24,6 +24,7 @@ from indexer.search.searcher import Searcher
 from indexer.store.durable import exclusive, make_folder
 from indexer.store.layout import Layout
 from indexer.store.ledger import Receipt, commit_unit, freeze_plan, sha256
+from indexer.store.sealed import check_seal, sealed_json
 from indexer.store.unit_file import UnitTable, unit_bytes
 
 COUNT, DIM = 3000, 16
@@ -299,6 +300,7 @@ def test_the_setting_in_use_is_measured_too(make_index: MakeIndex) -> None:
     """`recall` shows what searches use even where the ladder has no such rung."""
     root = make_index("IVF60,Flat")
     meta = Layout(root).meta("000001")
-    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"search": {"nprobe": 7}}))
+    values = check_seal(json.loads(meta.read_text()))
+    meta.write_text(sealed_json(values | {"search": {"nprobe": 7}}))
     lines = _recall("--index", root, "--sample", "50").splitlines()
     assert [line.split()[1] for line in lines if "in use" in line] == ["7"]
