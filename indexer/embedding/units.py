@@ -22,7 +22,7 @@ from indexer.client import Access, Pool
 from indexer.client.answers import Answer
 from indexer.client.dispatch import Dispatcher
 from indexer.client.flow import forever, race
-from indexer.config import RunConfig
+from indexer.config import OnError, RunConfig
 from indexer.documents import Batch, Chunk, Copies
 from indexer.embedding.batches import BatchRule, Item, batches
 from indexer.embedding.commit import Originals, write_unit
@@ -106,13 +106,14 @@ def embed_units(
 
 def read_batches(plan: Plan, units: Iterable[Unit], rule: BatchRule) -> Iterator[Item]:
     """Yields the batches of units, which are in order; raises InputError."""
-    return batches(_chunks(plan, units), rule)
+    return batches(_chunks(plan, units, OnError.STOP), rule)
 
 
-def _chunks(plan: Plan, units: Iterable[Unit]) -> Iterator[Chunk]:
+def _chunks(plan: Plan, units: Iterable[Unit], on_error: OnError) -> Iterator[Chunk]:
+    config = plan.config
     for number, of_file in groupby(units, key=attrgetter("file")):
         yield from parquet.read_chunks(
-            plan.inputs[number], plan.config.id_column, plan.config.text_columns, of_file
+            plan.inputs[number], config.id_column, config.text_columns, of_file, on_error
         )
 
 
@@ -132,6 +133,7 @@ class _Embedding:
         self.fresh: list[int] = []
         self.reused = 0
         self._flow, self._layout, self._plan, self._stage = config.flow, layout, plan, stage
+        self._on_error = config.on_error
         self._originals = Originals(layout, plan, self.receipts)
         self._room = Room(config.flow.open_units, open_limit(config.flow))
         self._open: dict[int, UnitBuffer] = {}
@@ -155,7 +157,7 @@ class _Embedding:
     def _items(self, units: Iterator[Unit], rule: BatchRule, refused: Mapping[int, str]) -> Iterator[Item]:
         seen = SeenTexts()
         self._originals.load(seen)
-        yield from batches(_chunks(self._plan, units), rule, seen.first, refused)
+        yield from batches(_chunks(self._plan, units, self._on_error), rule, seen.first, refused)
 
     async def _feed(self, dispatcher: Dispatcher[Batch], source: Iterator[Item], reader: Executor) -> None:
         loop = asyncio.get_running_loop()
