@@ -74,16 +74,19 @@ class OpenIndex:
             shard.configure(parameters)
 
     def search(
-        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None = None
+        self, queries: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | Chosen | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Returns scores float32 and row ids int64, `[queries, k]`, best first; id −1 where there is none.
 
         Args:
             queries: float32 `[queries, dim]`.
             k: Hits for each. With chunks, hits of one document share its row id.
-            allowed: bool `[plan.end]`, by row id: which may be returned; None for all.
+            allowed: bool `[plan.end]`, by row id: which may be returned; None for all. What is used again and
+                again is prepared by `choose`.
         """
-        chosen = self._chosen(allowed)
+        chosen = self._alive if allowed is None else allowed
+        if not isinstance(chosen, Chosen | None):
+            chosen = self.choose(chosen)
         found = [shard.search(queries, k, chosen) for shard in self._shards]
         if not found:
             return (
@@ -96,9 +99,8 @@ class OpenIndex:
         order = np.lexsort((ids, -scores), axis=1)[:, :k]
         return np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
 
-    def _chosen(self, allowed: NDArray[np.bool_] | None) -> Chosen | None:
-        if allowed is None:
-            return self._alive
+    def choose(self, allowed: NDArray[np.bool_]) -> Chosen:
+        """Returns the living among the rows that are allowed, bool `[plan.end]`, prepared for searches."""
         if self._alive is not None:
             end = min(len(allowed), len(self._alive.mask))
             allowed = allowed[:end] & self._alive.mask[:end]

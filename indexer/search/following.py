@@ -32,7 +32,7 @@ class Following:
     def __init__(self, root: Path, *, mapped: bool = False) -> None:
         self._root, self._mapped = root, mapped
         self._reloading = threading.Lock()
-        self._snapshot = self._opened()
+        self._snapshot = self._opened(None)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -51,7 +51,7 @@ class Following:
         with self._reloading:
             if in_use(self._root) == self._snapshot.place:
                 return False
-            self._snapshot = self._opened()
+            self._snapshot = self._opened(self._snapshot)
             return True
 
     def search(self, find: Callable[[Snapshot], T]) -> T:
@@ -68,11 +68,11 @@ class Following:
                 raise
         return find(self._snapshot)
 
-    def _opened(self) -> Snapshot:
+    def _opened(self, before: Snapshot | None) -> Snapshot:
         for tries_left in reversed(range(_TRIES)):
             place = in_use(self._root)
             try:
-                return Snapshot(place, mapped=self._mapped)
+                return Snapshot(place, mapped=self._mapped, before=before)
             except StoreError:
                 # What CURRENT named a moment ago may be gone by now; else it is damaged.
                 if not tries_left or in_use(self._root) == place:

@@ -8,7 +8,6 @@ searches under way keep a generation that others have left.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 from indexer.errors import ConfigError, StoreError
 from indexer.index import generations
 from indexer.index.generations import Generation
-from indexer.search.documents import Documents
-from indexer.search.grouping import Looked, documents_of, first_fetch
+from indexer.index.open_index import OpenIndex
+from indexer.search.contents import Contents
 from indexer.search.hits import Ask, Hit
+from indexer.search.nearest import Nearest
 from indexer.store.layout import Layout
 from indexer.store.ledger import load_plan
 
@@ -57,26 +57,23 @@ class Snapshot:
     Args:
         place: Which one.
         mapped: Leave the FAISS index in its files and let the kernel fetch the pages that searches touch.
+        before: Another generation, whose contents are shared where the plan is the same.
 
     Raises:
         StoreError: It is damaged or gone.
     """
 
-    def __init__(self, place: Place, *, mapped: bool) -> None:
+    def __init__(self, place: Place, *, mapped: bool, before: "Snapshot | None" = None) -> None:
         self.place = place
         self.plan = load_plan(place.layout)
-        self._index = generations.open_index(place.layout, place.generation, mapped=mapped)
-        self._documents = Documents(place.layout, self.plan)
-
-    @property
-    def vectors(self) -> int:
-        """Vectors that can be found."""
-        return self._index.count
-
-    @property
-    def documents(self) -> int:
-        """Documents that can be found."""
-        return self._index.count
+        shared: Contents | None = None if before is None else before.contents
+        if shared is None or (shared.layout, shared.plan) != (place.layout, self.plan):
+            shared = Contents(place.layout, self.plan)
+        self.contents: Contents = shared
+        index = generations.open_index(place.layout, place.generation, mapped=mapped)
+        self.vectors = index.count
+        self.documents = self._count_documents(index)
+        self._nearest = Nearest(index, self.documents, self.plan.end)
 
     @property
     def dim(self) -> int:
@@ -116,30 +113,28 @@ class Snapshot:
         self.check_vectors(vectors)
         began = time.perf_counter()
         queries = np.ascontiguousarray(vectors, dtype=np.float32)
-        found = self._nearest(queries, ask)
+        allowed = self._nearest.allowed(ask.filter, self.contents.mask) if ask.filter.strip() else None
+        found = self._nearest.find(queries, ask.k, allowed)
         searched = time.perf_counter()
         hits = [self._hits(rows, query, ask) for rows, query in zip(found, queries, strict=True)]
         return Found(hits, searched - began, time.perf_counter() - searched)
 
-    def _nearest(self, queries: NDArray[np.float32], ask: Ask) -> list[list[tuple[float, int]]]:
-        """Returns (score, row id) of the nearest documents of each query, best first."""
-        if not len(queries) or not self._index.count:
-            return [[] for _ in queries]
-        fetch = first_fetch(ask.k, self.vectors, self.documents)
-        scores, rows = self._index.search(queries, fetch)
-        return [
-            documents_of(ask.k, self.vectors, looked, partial(self._look_without, query, fetch))
-            for query, looked in zip(queries, zip(scores, rows, strict=True), strict=True)
-        ]
-
-    def _look_without(self, query: NDArray[np.float32], fetch: int, without: list[int]) -> Looked:
-        raise NotImplementedError
-
     def _hits(self, found: Sequence[tuple[float, int]], query: NDArray[np.float32], ask: Ask) -> list[Hit]:
-        named = [(score, row, self._documents.doc_id(row)) for score, row in found]
+        documents = self.contents.documents
+        named = [(score, row, documents.doc_id(row)) for score, row in found]
         there = [(score, row, name) for score, row, name in named if name is not None]
+        rows = [row for _, row, _ in there]
         hits = [Hit(rank, score, name) for rank, (score, _, name) in enumerate(there, 1)]
+        if ask.columns:
+            values = self.contents.columns.rows(rows, ask.columns)
+            hits = [replace(hit, columns=of_hit) for hit, of_hit in zip(hits, values, strict=True)]
         if ask.passages:
-            passages = self._documents.passages([row for _, row, _ in there], query)
+            passages = documents.passages(rows, query)
             hits = [replace(hit, passage=passage) for hit, passage in zip(hits, passages, strict=True)]
         return hits
+
+    def _count_documents(self, index: OpenIndex) -> int:
+        """Returns the documents that can be found: all vectors, where a document has but one."""
+        if not self.plan.config.chunk_tokens:
+            return self.vectors
+        return len(np.unique(index.ids())) - self.place.generation.meta.dead

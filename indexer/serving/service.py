@@ -6,6 +6,7 @@ compute than there are threads. Assumes one event loop.
 """
 
 import asyncio
+import logging
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 
 from embedpool.v1 import search_service_pb2 as pb
 from embedpool.v1 import search_service_pb2_grpc
-from indexer.errors import DrainError, ModelMismatchError, OverloadError
-from indexer.index.faiss_index import one_thread, usable_cpus
+from indexer.errors import DrainError, InputError, ModelMismatchError, OverloadError
+from indexer.index.faiss_index import one_thread
+from indexer.index.machine import usable_cpus
 from indexer.search.following import Following
 from indexer.search.hits import Ask
 from indexer.search.snapshot import Found, Snapshot
@@ -28,6 +30,8 @@ from indexer.serving.calls import Context, request_id
 from indexer.serving.config import Limits
 from indexer.serving.pools import Pools
 from indexer.serving.wire import ask_of, index_of, response_of, texts_of, vectors_of
+
+_log = logging.getLogger(__name__)
 
 NAME: Final = pb.DESCRIPTOR.services_by_name["SearchService"].full_name
 
@@ -92,7 +96,8 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
     async def GetIndex(self, request: pb.GetIndexRequest, context: Context) -> pb.GetIndexResponse:  # noqa: N802
         """Tells which index is served."""
         snapshot = self._following.snapshot
-        return index_of(snapshot, [], self._versions, self._limits)
+        columns = await asyncio.to_thread(_columns, snapshot)
+        return index_of(snapshot, columns, self._versions, self._limits)
 
     async def _compute(self, find: Callable[[Snapshot], tuple[Snapshot, Found]]) -> tuple[Snapshot, Found]:
         """Finds in a thread of its own, on one core."""
@@ -127,6 +132,15 @@ class SearchService(search_service_pb2_grpc.SearchServiceServicer):
             self._active -= 1
             if not self._active:
                 self._done.set()
+
+
+def _columns(snapshot: Snapshot) -> list[str]:
+    """Returns the columns of the inputs; none where an input is gone, which ends only calls for columns."""
+    try:
+        return snapshot.contents.columns.names
+    except InputError as error:
+        _log.warning("no columns why=%r", str(error))
+        return []
 
 
 def _finder(

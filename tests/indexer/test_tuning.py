@@ -146,7 +146,9 @@ def test_tuning_takes_the_least_effort_that_meets_the_recall(make_index: MakeInd
         point.setting["nprobe"] >= chosen for point in evaluation.points
     ]
     with Searcher(root) as searcher:
-        inverted: Any = faiss.try_extract_index_ivf(searcher._following.snapshot._index._shards[0]._index)
+        inverted: Any = faiss.try_extract_index_ivf(
+            searcher._following.snapshot._nearest._index._shards[0]._index
+        )
         assert inverted.nprobe == chosen
 
 
@@ -265,7 +267,7 @@ def test_a_searcher_of_vectors_needs_no_pool(mapped: bool, make_index: MakeIndex
     """Many threads ask one searcher at once, and each gets what brute force gives; texts need a pool."""
     rows = np.array([row for row in range(COUNT) if row % 10])
     with Searcher(make_index("IVF60,Flat"), mapped=mapped) as searcher:
-        searcher._following.snapshot._index.configure({"nprobe": 60})
+        searcher._following.snapshot._nearest._index.configure({"nprobe": 60})
         assert (searcher.count, searcher.dim, searcher.unreached) == (2700, DIM, [])
 
         def names(at: int) -> list[str]:
