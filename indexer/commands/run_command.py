@@ -47,6 +47,11 @@ _MIB = 1 << 20
 @click.option(
     "--mib-in-flight", default=FlowConfig.bytes_in_flight // _MIB, help="MiB of text under way at most."
 )
+@click.option(
+    "--mib-units",
+    default=FlowConfig.unit_memory_bytes // _MIB,
+    help="MiB that units under way may hold; one alone a quarter of it.",
+)
 def run(worker: str | None, bundle: Path | None, **options: Any) -> None:
     """Make an index, or go on with one: the same command after any interruption."""
     access = access_of(options)
@@ -74,6 +79,7 @@ def run(worker: str | None, bundle: Path | None, **options: Any) -> None:
             if bundle
             else options["retry_seconds"],
             bytes_in_flight=options["mib_in_flight"] * _MIB,
+            unit_memory_bytes=options["mib_units"] * _MIB,
         ),
     )
     with open_pool(worker, bundle, access) as targets:

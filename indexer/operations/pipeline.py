@@ -9,6 +9,8 @@ from rich.console import Console
 
 from indexer.client import Access, Pool, describe
 from indexer.config import RunConfig
+from indexer.embedding.memory import check_unit_memory
+from indexer.embedding.pools import check_chunking
 from indexer.embedding.units import embed_units
 from indexer.errors import ModelMismatchError, PoolError
 from indexer.index import generations, index_rule, measure
@@ -59,6 +61,9 @@ def run_index(config: RunConfig, targets: Sequence[str], access: Access, console
             plan = make_plan(files, config.plan, next(iter(pools.values())).model)
             # Now, and not after hours of embedding: is there an index for so many rows that fits?
             index_rule.choose_key(config.index_key, plan.rows, plan.model.dim, config.wishes)
+            largest = max((unit.rows for unit in plan.units), default=0)
+            check_unit_memory(config.flow, config.plan, largest, plan.model.dim)
+            check_chunking(config.plan, pools)
             _freeze(layout, plan)
             receipts = committed(layout, plan)
         missing = [unit for unit in plan.units if unit.number not in receipts]
