@@ -64,20 +64,17 @@ def locate(name: str) -> Location:
     address = read_address(name)
     if not address.scheme:
         return Location(_local(), address.path, address)
-    if address.user or address.secrets:
-        _known[address.store] = address
-    known = _known.get(address.store)
-    if known is not None:
-        address = Address(
-            address.scheme, address.host, address.path, address.options, known.user, known.secrets
-        )
+    known = address if address.user or address.secrets else _known.get(address.store, address)
+    address = Address(address.scheme, address.host, address.path, address.options, known.user, known.secrets)
     try:
         system, path = _remote(address)
     except (ValueError, ImportError, OSError, NotImplementedError) as error:
         raise ConfigError(
-            f"cannot open the file system of {address.public} ({scrub(first_line(error))}); "
+            f"cannot open the file system of {address.public} ({scrub(first_line(error), address)}); "
             "check the URI and its options"
         ) from error
+    if address.user or address.secrets:
+        _known[address.store] = address
     return Location(system, path, address)
 
 
@@ -197,9 +194,9 @@ def is_away(error: BaseException) -> bool:
     return "AWS Error" in str(error) or (isinstance(error, OSError) and error.errno is not None)
 
 
-def scrub(text: str) -> str:
-    """Returns a text without the secrets of any URI that was opened."""
-    secrets = {part for known in _known.values() for part in _secret_parts(known)}
+def scrub(text: str, *more: Address) -> str:
+    """Returns a text without the secrets of any URI that was opened, or of `more`."""
+    secrets = {part for known in (*_known.values(), *more) for part in _secret_parts(known)}
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text

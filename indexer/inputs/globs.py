@@ -18,7 +18,8 @@ def resolve(patterns: Sequence[str]) -> list[str]:
     """Returns the names of the files that are meant, sorted, each once.
 
     A pattern is a path or a URI: of a file, of a folder (all files below that end in .parquet; names that
-    begin with a dot or an underscore are left out) or a glob (`*`, `?`, `[…]` in a name, `**` any folders).
+    begin with a dot or an underscore are left out) or a glob (`*`, `?`, `[…]` in a name, `**` any folders;
+    such names are found only by a pattern that begins so).
     A folder that a glob finds and whose name ends in .parquet is taken as a folder. Local names come back
     absolute, URIs without secrets.
 
@@ -83,22 +84,26 @@ def _split(address: Address) -> tuple[str, list[str]]:
 
 def _expand(folder: str, parts: Sequence[str]) -> Iterator[Entry]:
     """Yields what matches the parts of a glob below a folder, one level of folders after the other."""
+    entries = listing(folder)
     part, *rest = parts
-    if part == "**":
-        if rest:
-            yield from _expand(folder, rest)
-        for entry in listing(folder):
-            if not _last(entry.name).startswith("."):
-                if entry.is_folder:
-                    yield from _expand(entry.name, parts)
-                elif not rest:
-                    yield entry
+    if part != "**":
+        yield from _follow(entries, part, rest)
         return
+    if rest:
+        yield from _follow(entries, rest[0], rest[1:])
+    for entry in entries:
+        if entry.is_folder and not _is_hidden(_last(entry.name)):
+            yield from _expand(entry.name, parts)
+        elif not rest and not _is_hidden(_last(entry.name)):
+            yield entry
+
+
+def _follow(entries: Sequence[Entry], part: str, rest: Sequence[str]) -> Iterator[Entry]:
     wanted = re.compile(translate(part))
-    for entry in listing(folder):
+    for entry in entries:
         name = _last(entry.name)
-        # As in a shell: a name that begins with a dot is found only by a pattern that does.
-        if wanted.match(name) and (part.startswith(".") or not name.startswith(".")):
+        # As in a shell: what is hidden is found only by a pattern that begins so.
+        if wanted.match(name) and (part[0] == name[0] or not _is_hidden(name)):
             if not rest:
                 yield entry
             elif entry.is_folder:

@@ -34,13 +34,7 @@ def describe_input(name: str) -> InputFile:
 def check_columns(name: str, id_column: str, text_columns: Sequence[str]) -> InputFile:
     """Describes a file; raises as `opened`, and InputError unless it has the columns, of types to read."""
     with opened(name) as file:
-        for column in (id_column, *text_columns):
-            if file.columns.count(column) != 1:
-                wrong = "has no column" if column not in file.columns else "has more than one column"
-                raise InputError(
-                    f"{file.name} {wrong} '{column}'; its columns are: {shown(file.columns)}. "
-                    "Choose with --id-column and --text-columns"
-                )
+        check_names(file, (id_column, *text_columns))
         if id_column in file.own and not is_id(kind := file.reader.schema_arrow.field(id_column).type):
             raise InputError(
                 f"{file.name}: id column '{id_column}' is {kind}, wanted text or whole numbers; "
@@ -53,6 +47,17 @@ def check_columns(name: str, id_column: str, text_columns: Sequence[str]) -> Inp
                     "choose others with --text-columns"
                 )
         return file.described()
+
+
+def check_names(file: OpenFile, columns: Sequence[str]) -> None:
+    """Raises InputError unless a file has each of these columns once."""
+    for column in columns:
+        if file.columns.count(column) != 1:
+            wrong = "has no column" if column not in file.columns else "has more than one column"
+            raise InputError(
+                f"{file.name} {wrong} '{column}'; its columns are: {shown(file.columns)}. "
+                "Choose with --id-column and --text-columns"
+            )
 
 
 def read_ids(
@@ -95,6 +100,7 @@ def read_chunks(
     columns = (id_column, *text_columns)
     with opened(described.path) as file:
         _check_same(described, file.described())
+        check_names(file, columns)
         first = 0
         for number, size in enumerate(described.row_groups):
             if unit is None:

@@ -11,6 +11,10 @@ import pyarrow.fs as pafs
 _ATTEMPTS = 5
 _SECONDS_CONNECT, _SECONDS_REQUEST = 5.0, 30.0  # arbitrary; a request that takes longer is tried again
 _SYSTEMS = 64  # kept open; arbitrary, buckets seen at once are few
+_OPTIONS = {
+    "region", "endpoint_override", "scheme", "session_token", "tls_ca_file_path", "tls_ca_dir_path",
+}  # fmt: skip
+_FLAGS = {"anonymous", "force_virtual_addressing", "tls_verify_certificates"}
 
 
 @lru_cache(_SYSTEMS)
@@ -22,7 +26,7 @@ def open_s3(bucket: str, options: str, user: str, secrets: str) -> Any:
 
     Args:
         bucket: Its region is asked for where neither URI nor variables tell it and the store is Amazon's.
-        options: Of the URI: region, scheme, endpoint_override, anonymous and more.
+        options: Of the URI, see `_OPTIONS` and `_FLAGS`; flags are true or false.
         user: `KEY:SECRET`, or "".
         secrets: Further options: session_token.
 
@@ -31,6 +35,8 @@ def open_s3(bucket: str, options: str, user: str, secrets: str) -> Any:
         OSError: The region cannot be found.
     """
     given = dict(parse_qsl("&".join(filter(None, [options, secrets]))))
+    if unknown := sorted(set(given) - _OPTIONS - _FLAGS):
+        raise ValueError(f"an S3 URI has no option {', '.join(unknown)}")
     key, _, secret = user.partition(":")
     endpoint = (
         given.pop("endpoint_override", None)
@@ -44,22 +50,14 @@ def open_s3(bucket: str, options: str, user: str, secrets: str) -> Any:
         or ("us-east-1" if endpoint else pafs.resolve_s3_region(bucket))
     )
     settings: dict[str, Any] = {
-        "region": region,
-        "endpoint_override": endpoint,
-        "scheme": given.pop("scheme", None),
-        "anonymous": given.pop("anonymous", "") == "true",
-        "session_token": given.pop("session_token", None),
-        "access_key": unquote(key) or None,
-        "secret_key": unquote(secret) or None,
+        name: value == "true" if name in _FLAGS else value for name, value in given.items()
     }
-    for flag in ("force_virtual_addressing", "tls_verify_certificates"):
-        if flag in given:
-            settings[flag] = given.pop(flag) == "true"
-    settings |= {path: given.pop(path) for path in ("tls_ca_file_path", "tls_ca_dir_path") if path in given}
-    if given:
-        raise ValueError(f"an S3 URI has no option {', '.join(sorted(given))}")
     return pafs.S3FileSystem(
-        **{name: value for name, value in settings.items() if value is not None},
+        **settings,
+        access_key=unquote(key) or None,
+        secret_key=unquote(secret) or None,
+        endpoint_override=endpoint,
+        region=region,
         connect_timeout=_SECONDS_CONNECT,
         request_timeout=_SECONDS_REQUEST,
         retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
