@@ -8,9 +8,11 @@ from pathlib import Path
 from indexer.errors import ConfigError, InputError
 from indexer.operations.pipeline import Summary
 from indexer.search.hits import Hit
+from indexer.search.values import as_json
 from indexer.store.layout import Layout
 
 _QUERIES_AT_ONCE = 32  # printed together; arbitrary
+_SHOWN = 40  # characters of a column's value for people; arbitrary, JSON has all
 
 
 def summary_lines(output: Path, summary: Summary) -> Iterator[str]:
@@ -38,9 +40,24 @@ def summary_lines(output: Path, summary: Summary) -> Iterator[str]:
 
 
 def hits_as_text(query: str, hits: Sequence[Hit], *, with_query: bool) -> str:
-    """Returns lines of rank, score and document id; under their query where there are several."""
-    lines = [f"{hit.rank:4d}  {hit.score:.4f}  {hit.doc_id}" for hit in hits] or ["      no documents"]
+    """Returns lines of rank, score and document id, under their query where there are several.
+
+    Passages and columns follow, each column cut to `_SHOWN` characters.
+    """
+    lines = [_line(hit) for hit in hits] or ["      no documents"]
     return "\n".join([f"query: {query}", *lines] if with_query else lines)
+
+
+def _line(hit: Hit) -> str:
+    parts = [f"{hit.rank:4d}", f"{hit.score:.4f}", hit.doc_id]
+    if hit.passage is not None:
+        parts.append(f"[{hit.passage.start}:{hit.passage.stop}]")
+    return "  ".join([*parts, *(f"{name}={_short(value)}" for name, value in hit.columns.items())])
+
+
+def _short(value: object) -> str:
+    text = " ".join((value if isinstance(value, str) else as_json(value)).split())
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
 def query_lines(texts: Sequence[str]) -> Iterator[Sequence[str]]:

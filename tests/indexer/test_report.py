@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from indexer.__main__ import cli
 from indexer.commands.report import hits_as_text, query_lines, read_queries
 from indexer.errors import ConfigError, InputError
-from indexer.search.hits import Hit
+from indexer.search.hits import Hit, Passage
 
 
 def test_queries_come_one_a_line_or_as_json(tmp_path: Path) -> None:
@@ -45,10 +45,15 @@ def test_hits_read_as_a_table() -> None:
     hits = [Hit(1, 0.5, "a"), Hit(2, -0.25, "b c")]
     assert hits_as_text("q", hits, with_query=False) == "   1  0.5000  a\n   2  -0.2500  b c"
     assert hits_as_text("q", [], with_query=True) == "query: q\n      no documents"
+    shown = Hit(2, 0.25, "d", {"lang": "en", "text": "a long\n" * 9, "year": 7, "none": None}, Passage(5, 70))
+    line = (
+        "   2  0.2500  d  [5:70]  lang=en  text=a long a long a long a long a long a lo…  year=7  none=null"
+    )
+    assert hits_as_text("q", [shown], with_query=False) == line
     assert [len(some) for some in query_lines(["q"] * 70)] == [32, 32, 6]
 
 
-@pytest.mark.parametrize("command", ["run", "search", "verify"])
+@pytest.mark.parametrize("command", ["run", "search", "serve", "verify"])
 def test_every_option_is_explained(command: str) -> None:
     """--help tells what each option means, and the default of each that has one."""
     said = CliRunner().invoke(cli, [command, "--help"]).output
