@@ -11,7 +11,7 @@ from urllib.parse import unquote
 # taken for one.
 _PUBLIC_OPTIONS = {
     "region", "scheme", "endpoint_override", "anonymous", "force_virtual_addressing",
-    "tls_ca_file_path", "tls_ca_dir_path", "tls_verify_certificates", "retry_limit_seconds",
+    "tls_ca_file_path", "retry_limit_seconds",
     "enable_tls", "blob_storage_authority", "dfs_storage_authority", "blob_storage_scheme",
     "dfs_storage_scheme",
 }  # fmt: skip

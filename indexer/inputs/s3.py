@@ -12,9 +12,9 @@ _ATTEMPTS = 5
 _SECONDS_CONNECT, _SECONDS_REQUEST = 5.0, 30.0  # arbitrary; a request that takes longer is tried again
 _SYSTEMS = 64  # kept open; arbitrary, buckets seen at once are few
 _OPTIONS = {
-    "region", "endpoint_override", "scheme", "session_token", "tls_ca_file_path", "tls_ca_dir_path",
+    "region", "endpoint_override", "scheme", "session_token", "tls_ca_file_path",
 }  # fmt: skip
-_FLAGS = {"anonymous", "force_virtual_addressing", "tls_verify_certificates"}
+_FLAGS = {"anonymous", "force_virtual_addressing"}
 
 
 @lru_cache(_SYSTEMS)
