@@ -18,10 +18,11 @@ from build_models.quality.docstrings import Docstring
 from indexer.client import Access, Client, describe
 from indexer.config import FlowConfig, PlanConfig, RunConfig, VectorType
 from indexer.embedding.units import Embedded, embed_units
+from indexer.errors import ConfigError
 from indexer.inputs import parquet
 from indexer.plan import Plan, Unit, make_plan
 from indexer.store.layout import Layout
-from indexer.store.ledger import Receipt
+from indexer.store.ledger import Receipt, committed
 from indexer.store.unit_file import read_rejects, read_unit
 from worker.bundle import read_bundle
 from worker.session import Session
@@ -210,3 +211,17 @@ def test_each_chunk_has_a_vector(road: Road, texts: list[str], tiny_bundle: Path
         first = np.flatnonzero(np.diff(stored.rows, prepend=-1))
         assert (stored.chunks.numbers[first] == 0).all()
         assert (np.diff(stored.chunks.numbers)[np.diff(stored.rows) == 0] == 1).all()
+
+
+def test_chunks_that_outgrow_the_memory_are_told_and_more_memory_goes_on(
+    road: Road, texts: list[str], tmp_path: Path
+) -> None:
+    """A unit that its chunks make too large ends the run in order; with a larger budget it goes on."""
+    plan = road.plan([_write(tmp_path / "a.parquet", texts)], chunk_tokens=8)
+    with pytest.raises(ConfigError, match=r"unit \d+ takes .* run again with a larger --mib-units"):
+        road.embed(tmp_path / "index", plan, plan.units, flow=FlowConfig(unit_memory_bytes=40_000))
+    standing = committed(Layout(tmp_path / "index"), plan)
+    rest = [unit for unit in plan.units if unit.number not in standing]
+    road.embed(tmp_path / "index", plan, rest, standing)
+    road.embed(tmp_path / "whole", plan, plan.units)
+    assert _tree(tmp_path / "index") == _tree(tmp_path / "whole")
