@@ -22,8 +22,8 @@ class Queries:
 
     Attributes:
         vectors: float32 `[queries, dim]`.
-        own: Id of the vector of the index that each query is, int64 `[queries]`; `NOBODY`: it is none. That
-            vector is no answer to its own query.
+        own: Id of the vector of the index that each query is, int64 `[queries]`; `NOBODY`: it is none. No
+            vector of that id is an answer to its own query.
     """
 
     vectors: NDArray[np.float32]
@@ -48,22 +48,27 @@ class Truth:
         ids: int64 `[queries, k]`, best first; `NOBODY` where there are fewer vectors.
         scores: Inner products, float32 `[queries, k]`; −inf where there is none.
         tolerance: What rounding may have changed of each query's scores, float32 `[queries]`.
+        own: How many vectors have the query's own id, int64 `[queries]`: several where it has chunks.
     """
 
     ids: NDArray[np.int64]
     scores: NDArray[np.float32]
     tolerance: NDArray[np.float32]
+    own: NDArray[np.int64]
 
 
 def nearest(queries: Queries, pieces: Pieces, k: int) -> Truth:
     """Returns the `k` vectors with the largest inner product for each query, in one pass."""
     ids = np.full((len(queries.vectors), k), NOBODY, dtype=np.int64)
     scores = np.full(ids.shape, -np.inf, dtype=np.float32)
+    own = np.zeros(len(ids), dtype=np.int64)
     longest = 0.0
     for block_ids, block in _blocks(pieces):
         longest = max(longest, float(np.linalg.norm(block, axis=1).max(initial=0.0)))
         found = queries.vectors @ block.T
-        found[block_ids[None, :] == queries.own[:, None]] = -np.inf
+        itself = block_ids[None, :] == queries.own[:, None]
+        own += itself.sum(axis=1)
+        found[itself] = -np.inf
         best = _best(found, k)
         found = np.concatenate([scores, np.take_along_axis(found, best, 1)], axis=1)
         names = np.concatenate([ids, block_ids[best]], axis=1)
@@ -72,7 +77,7 @@ def nearest(queries: Queries, pieces: Pieces, k: int) -> Truth:
     order = np.argsort(-scores, axis=1, kind="stable")
     scores, ids = np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
     ids[~np.isfinite(scores)] = NOBODY
-    return Truth(ids, scores, _tolerance(queries.vectors, longest))
+    return Truth(ids, scores, _tolerance(queries.vectors, longest), own)
 
 
 def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
@@ -84,6 +89,8 @@ def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
 def scores_of(queries: Queries, found: NDArray[np.int64], pieces: Pieces) -> NDArray[np.float32]:
     """Returns the exact score of each hit, in one pass: an index may know only an approximate one.
+
+    Where several vectors have an id, its first hit stands for the best of them, its second for the next.
 
     Args:
         queries: What was searched.
@@ -99,9 +106,22 @@ def scores_of(queries: Queries, found: NDArray[np.int64], pieces: Pieces) -> NDA
         for row in np.flatnonzero(np.isin(ids, wanted)):
             at = int(np.searchsorted(wanted, ids[row]))
             query, hit = np.divmod(back[first[at] : first[at + 1]], found.shape[1])
-            exact[query, hit] = queries.vectors[query] @ block[row]
+            _put(exact, query, hit, queries.vectors[query] @ block[row])
     exact[found == queries.own[:, None]] = -np.inf
     return exact
+
+
+def _put(
+    exact: NDArray[np.float32],
+    query: NDArray[np.int64],
+    hit: NDArray[np.int64],
+    scores: NDArray[np.float32],
+) -> None:
+    """Gives a vector's score to the hit of its id, of each query, that has the worst so far."""
+    order = np.lexsort((exact[query, hit], query))
+    first = order[np.unique(query[order], return_index=True)[1]]
+    query, hit = query[first], hit[first]
+    exact[query, hit] = np.maximum(exact[query, hit], scores[first])
 
 
 def sample(pieces: Pieces, count: int, size: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -1,7 +1,8 @@
 """Measures what an index finds, and how quickly, at settings of rising effort; chooses and keeps one.
 
 Queries go one after the other on one core, as a search does that serves people. The first `_WARM` of each
-setting are not counted.
+setting are not counted. Recall is of vectors: of a document with chunks each chunk is one, and as a query a
+chunk's whole document is left out. Dead rows are neither found nor wanted.
 """
 
 import time
@@ -112,6 +113,7 @@ def evaluate(
     k: int,
     clock: Clock = time.thread_time,
     also: Setting | None = None,
+    enough: float | None = None,
 ) -> Evaluation:
     """Measures an index, setting by setting, until more effort finds no more.
 
@@ -123,6 +125,7 @@ def evaluate(
         clock: Seconds. CPU time of the thread hardly sees what else the machine does; wall time sees waits
             for a disk.
         also: A setting to measure among the others, as the one in use.
+        enough: Recall beyond which more effort is of no interest; None to see what can be had.
     """
     truth = ground_truth.nearest(queries, read(), k)
     measured: list[tuple[Setting, NDArray[np.int64], NDArray[np.float64]]] = []
@@ -133,10 +136,11 @@ def evaluate(
                 continue
             recalls: list[float] = []
             for setting in series:
-                if is_level(recalls) and setting != also:
+                done = is_level(recalls) or (enough is not None and recalls and recalls[-1] >= enough)
+                if done and setting != also:
                     continue
                 index.configure(setting)
-                found, seconds = _asked(index, queries, k, clock)
+                found, seconds = _asked(index, queries, truth, k, clock)
                 measured.append((setting, found, seconds))
                 recalls.append(_by_id(found, truth))
             most.append(max(recalls))
@@ -174,17 +178,16 @@ def held_out(read: Read, count: int, size: int = QUERIES, seed: int = SEED) -> Q
 
 
 def _asked(
-    index: VectorIndex | OpenIndex, queries: Queries, k: int, clock: Clock
+    index: VectorIndex | OpenIndex, queries: Queries, truth: Truth, k: int, clock: Clock
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Returns the hits of each query, int64 `[queries, k]`, its own vector left out, and its seconds."""
-    wanted = k + queries.held_out
+    """Returns the hits of each query, int64 `[queries, k]`, its own vectors left out, and its seconds."""
     for vector in queries.vectors[:_WARM]:
-        index.search(vector[None], wanted)
+        index.search(vector[None], k)
     found = np.full((len(queries.vectors), k), NOBODY, dtype=np.int64)
     seconds = np.empty(len(queries.vectors))
     for at, vector in enumerate(queries.vectors):
         start = clock()
-        _, (ids,) = index.search(vector[None], wanted)
+        _, (ids,) = index.search(vector[None], k + int(truth.own[at]))
         seconds[at] = clock() - start
         others = ids[ids != queries.own[at]][:k] if queries.held_out else ids
         found[at, : len(others)] = others

@@ -72,6 +72,9 @@ def test_hits_are_those_of_brute_force(key: str, vectors: Any, tmp_path: Path) -
         "IVF20,SQ8",
         "IVF20,SQ4",
         "IVF20,PQ4np",
+        "IVF20,PQ8x4fs",
+        "IVF20,PQ8x4fs,RFlat",
+        "IVF20,PQ8x4fs,Refine(SQ8)",
         "OPQ2,IVF8,PQ2x4",
     ],
 )
@@ -82,7 +85,7 @@ def test_any_key_keeps_the_ids_and_gives_the_same_bytes_again(key: str, vectors:
     assert index.count == COUNT
     assert index.dim == DIM
     assert _bytes(index) == _bytes(_build(key, vectors))
-    index.configure(index_rule.search_defaults(index.lists, index.graph))
+    index.configure(index_rule.search_defaults(index.lists, index.graph, index.refined))
     assert index.search(vectors[:1], 1)[1][0, 0] == IDS[0]
 
 

@@ -107,8 +107,8 @@ def test_scores_of_nobody_and_of_strangers(vectors: Any) -> None:
     queries = Queries.foreign(vectors[:2])
     found = np.array([[NOBODY, IDS[0], 10**9], [IDS[1], NOBODY, IDS[1]]])
     exact = ground_truth.scores_of(queries, found, _pieces(vectors, 10))
-    assert np.isinf(exact).tolist() == [[True, False, True], [False, True, False]]
-    assert exact[1, 0] == exact[1, 2] == pytest.approx(vectors[1] @ vectors[1])
+    assert np.isinf(exact).tolist() == [[True, False, True], [False, True, True]]  # once is enough
+    assert exact[1, 0] == pytest.approx(vectors[1] @ vectors[1])
 
 
 @given(st.integers(1, 50), st.integers(0, 100_000))
