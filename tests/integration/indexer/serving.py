@@ -112,6 +112,14 @@ class Caller:
             return error.code().name, error.details()
         raise AssertionError("the call did not fail")
 
+    def status(self, request: pb.SearchRequest) -> str:
+        """Returns the status that a request gets, OK or another."""
+        try:
+            self.search(request)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+        return "OK"
+
     def close(self) -> None:
         """Ends the connection."""
         self._channel.close()

@@ -96,7 +96,7 @@ def test_only_who_shows_a_token_searches_and_all_is_encrypted(index: Path, pool:
             assert caller.search(request).results[0].hits
             assert caller.index().documents == 100
             _token_file(tokens, OTHER)
-            _until(lambda: _status(caller, request) == "UNAUTHENTICATED")
+            _until(lambda: caller.status(request) == "UNAUTHENTICATED")
         with _calling(server, credentials=credentials) as caller:
             status, message = caller.failure(request)
             assert status == "UNAUTHENTICATED"
@@ -112,14 +112,6 @@ def test_only_who_shows_a_token_searches_and_all_is_encrypted(index: Path, pool:
         assert server.terminate() == 0
     assert TOKEN not in log
     assert OTHER not in log
-
-
-def _status(caller: Caller, request: pb.SearchRequest) -> str:
-    try:
-        caller.search(request)
-    except grpc.RpcError as error:
-        return str(error.code().name)
-    return "OK"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +182,7 @@ def test_searches_survive_a_pool_that_dies(
         assert caller.search(vector).results[0].hits
         (tmp_path / "pool.sock").unlink(missing_ok=True)
         start_worker(tiny_bundle, "--processes", "1", listen=worker.address)
-        _until(lambda: _status(caller, text) == "OK")
+        _until(lambda: caller.status(text) == "OK")
 
 
 def test_a_server_may_start_before_its_pool(
@@ -203,7 +195,7 @@ def test_a_server_may_start_before_its_pool(
         assert "no pool" in server.log.read_text()
         assert caller.search(pb.SearchRequest(vectors=packed(np.ones((1, 32))), k=1)).results[0].hits
         start_worker(tiny_bundle, "--processes", "1", listen=address)
-        _until(lambda: _status(caller, pb.SearchRequest(texts=["few"], k=1)) == "OK")
+        _until(lambda: caller.status(pb.SearchRequest(texts=["few"], k=1)) == "OK")
 
 
 def test_it_drains_and_ends_well(index: Path, pool: str, tmp_path: Path) -> None:
@@ -218,7 +210,7 @@ def test_it_drains_and_ends_well(index: Path, pool: str, tmp_path: Path) -> None
             def search() -> list[str]:
                 codes: list[str] = []
                 while not codes or codes[-1] == "OK":
-                    codes.append(_status(caller, pb.SearchRequest(texts=["few", "many"], k=5)))
+                    codes.append(caller.status(pb.SearchRequest(texts=["few", "many"], k=5)))
                     first.set()
                 return codes
 
