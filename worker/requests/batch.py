@@ -18,6 +18,8 @@ _CHUNK_BYTES = 64 * 1024
 WINDOW_CHUNK_BYTES = 1024 * 1024
 # Token ids and bookkeeping that a waiting text costs beside its bytes and its vector; an estimate.
 _ITEM_BYTES = 1024
+# What is told of each window that keeps its vector, here and in the answer's message; an estimate.
+_WINDOW_FACT_BYTES = 256
 
 
 class Embedded(NamedTuple):
@@ -77,6 +79,10 @@ class Batch:
         self.lease = ExitStack()
         self.began_ns = self.tokenized_ns = time.perf_counter_ns()
         self.queued_ns = 0
+
+    def bytes_of_windows(self, windows: int) -> int:
+        """Returns what windows that keep their vectors hold here until the answer, beyond one vector."""
+        return windows * (_WINDOW_FACT_BYTES + 4 * self.model.manifest.dim) - 4 * self.model.manifest.dim
 
 
 def chunks_for(texts: Sequence[bytes], batch: Batch) -> Iterator[tuple[int, Sequence[bytes]]]:

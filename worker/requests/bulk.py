@@ -174,7 +174,7 @@ class BulkStream:
             batch.texts.append(Embedded.of(outcome))
             self._hold_windows(outcome.extra_bytes)
             if outcome.spans is not None:
-                self._hold_answer(batch, (len(outcome.ids) - 1) * 4 * batch.model.manifest.dim)
+                self._hold_answer(batch, batch.bytes_of_windows(len(outcome.ids)))
             works += works_for(
                 outcome,
                 batch.gather,
