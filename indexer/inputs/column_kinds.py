@@ -18,6 +18,11 @@ def is_text(kind: Any) -> bool:
     )  # fmt: skip
 
 
+def is_dictionary(kind: Any) -> bool:
+    """Whether Arrow keeps each different value once."""
+    return bool(pa.types.is_dictionary(kind))
+
+
 def is_id(kind: Any) -> bool:
     """Whether values of an Arrow type are ids: text or whole numbers."""
     values = kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -1,7 +1,8 @@
 """Reads Parquet files, wherever they lie.
 
-Never holds more than a few MiB of a file, whatever the size of its row groups, unless one page of it, the
-dictionary of a column or 16 documents are larger. Rows count from 0.
+Never holds more than a few MiB of a file, whatever the size of its row groups, unless a page of it, the
+dictionary of a column or 16 documents are larger. (pyarrow writes pages of at least 1,024 values: with documents
+of megabytes give it a small `write_batch_size`.) Rows count from 0.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 from indexer.config import OnError
 from indexer.documents import Chunk
 from indexer.errors import InputError
-from indexer.inputs.column_kinds import as_bytes, is_id, is_text
+from indexer.inputs.column_kinds import as_bytes, is_dictionary, is_id, is_text
 from indexer.inputs.filesystems import DAMAGE, Entry, failure, first_line, is_away, scrub
 from indexer.inputs.parquet_file import OpenFile, batches, entry_of, opened, shown, unreadable
 from indexer.plan import InputFile, Unit, changes
@@ -19,10 +20,11 @@ from indexer.plan import InputFile, Unit, changes
 __all__ = ["DAMAGE", "first_line"]  # of whom other readers of Parquet have need
 
 _CHUNK_BYTES = 2 << 20  # decoded text that a chunk aims at; small beside the bytes in flight
-_CHUNK_ROWS = 1024  # rows of a chunk at most; arbitrary, many batches long
-# A row group above this may hide many huge documents among small ones: so few rows are decoded at once, which
-# takes 4 us a row in place of 1.
-_LARGE_GROUP, _FEW_ROWS = 32 << 20, 16
+# Rows of a chunk at most. Texts may be huge among small ones, or large and repeated by a dictionary, and no
+# footer tells: so few of them are decoded at once, which takes 4 us a row. Ids are short.
+_TEXT_ROWS, _ID_ROWS = 16, 1024
+# Of a column that Arrow keeps as a dictionary: each piece carries the whole dictionary, so pieces are large.
+_DICTIONARY_BYTES, _DICTIONARY_ROWS = 8 << 20, 65_536
 
 
 def describe_input(name: str) -> InputFile:
@@ -157,9 +159,9 @@ def _pieces(
         yield _Piece(start, stop, {}, file.folders)
         return
     try:
-        for batch in batches(file, number, own, _most_rows(file, number, own), _CHUNK_BYTES):
-            end = min(start + batch.num_rows, stop)
-            yield _Piece(start, end, {name: batch.column(name) for name in own}, file.folders)
+        for rows, arrays in _rows_of_group(file, number, own):
+            end = min(start + rows, stop)
+            yield _Piece(start, end, arrays, file.folders)
             start = end
     except Exception as error:  # file systems of fsspec raise anything
         if on_error is OnError.STOP or is_away(error):
@@ -168,9 +170,29 @@ def _pieces(
         yield _Piece(start, stop, {}, {}, f"row group {number} of {file.name}: {said}")
 
 
-def _most_rows(file: OpenFile, number: int, own: Sequence[str]) -> int:
-    large = file.reader.metadata.row_group(number).total_byte_size > _LARGE_GROUP
-    return _FEW_ROWS if large and len(own) > 1 else _CHUNK_ROWS
+def _rows_of_group(file: OpenFile, number: int, own: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (rows, an array for each column) of pieces of a row group."""
+    coded = [name for name in own if is_dictionary(file.reader.schema_arrow.field(name).type)]
+    plain = [name for name in own if name not in coded]
+    most = _ID_ROWS if len(own) == 1 else _TEXT_ROWS
+    streams = []
+    if plain:
+        streams.append(batches(file, number, plain, most, _CHUNK_BYTES))
+    if coded:
+        streams.append(batches(file, number, coded, _DICTIONARY_ROWS, _DICTIONARY_BYTES))
+    yield from _side_by_side(streams, most)
+
+
+def _side_by_side(streams: Sequence[Iterator[Any]], most: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields the columns of streams of batches that have as many rows, in pieces of at most `most` rows."""
+    heads: list[Any] = [next(stream, None) for stream in streams]
+    while all(head is not None for head in heads):
+        rows = min(most, *(head.num_rows for head in heads))
+        arrays: dict[str, Any] = {}
+        for at, head in enumerate(heads):
+            arrays |= dict(zip(head.schema.names, head.slice(0, rows).columns, strict=True))
+            heads[at] = head.slice(rows) if head.num_rows > rows else next(streams[at], None)
+        yield rows, arrays
 
 
 def _check_unchanged(described: InputFile) -> None:
