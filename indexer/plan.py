@@ -3,18 +3,22 @@
 A unit is a fixed range of rows of one file, whatever pools there are. Units are numbered in the order of
 files and rows, and their bases count rows without gaps, so `base + row in unit` names a row of the whole
 input: it is the FAISS id, and needs no hash and no database to be turned back.
+
+A plan is never changed, only added to: inputs that are new, or that changed, come as an `Addition` whose
+units go on with the numbers and bases. A file that changed stands among the inputs twice, and the later one
+counts.
 """
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from indexer.config import PlanConfig, VectorType
 from indexer.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SEPARATOR = "\n"  # between the texts of a document's columns
 
 
@@ -78,30 +82,88 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Addition:
+    """What a later run adds to a plan; `additions/N.json` is this class as JSON.
+
+    Attributes:
+        inputs: Files that are new or have changed, in order.
+        units: Of their rows; numbers and bases go on from the parts before.
+        retired: Numbers of earlier units that were never committed and whose file has changed: none will
+            ever be.
+        duplicates: Whether document ids stand twice among the units, so that later rows are rejected.
+        schema_version: Version of this layout.
+    """
+
+    inputs: tuple[InputFile, ...]
+    units: tuple[Unit, ...]
+    retired: tuple[int, ...] = ()
+    duplicates: bool = False
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """Returns the text of the addition's file."""
+        return _as_json(asdict(self))
+
+
+@dataclass(frozen=True)
 class Plan:
-    """Everything that decides the vectors of an index; `plan.json` is this class as JSON."""
+    """Everything that decides the vectors of an index; `plan.json` is its first part as JSON.
+
+    Attributes:
+        inputs: Of all parts, in order; a file that changed stands here once more for each change.
+        config: What the index holds.
+        model: Whose vectors.
+        units: Of all parts, in order, without the retired ones: each is or will be committed.
+        separator: Between the texts of a document's columns.
+        parts: For each part, the first unit's number.
+        end: One past the highest row id that was ever given.
+        next_unit: One past the highest number of a unit that was ever given.
+        duplicates: Numbers of the parts in which document ids stand twice.
+    """
 
     inputs: tuple[InputFile, ...]
     config: PlanConfig
     model: Model
     units: tuple[Unit, ...]
     separator: str = SEPARATOR
-    schema_version: int = SCHEMA_VERSION
+    parts: tuple[int, ...] = (0,)
+    end: int = 0
+    next_unit: int = 0
+    duplicates: frozenset[int] = frozenset()
 
     @property
     def rows(self) -> int:
         """Rows of all units."""
         return sum(unit.rows for unit in self.units)
 
-    @property
-    def end(self) -> int:
-        """One past the highest row id that was ever given."""
-        return max((unit.base + unit.rows for unit in self.units), default=0)
-
     def superseded(self) -> frozenset[int]:
         """Returns the numbers of inputs whose path stands again later."""
         latest = {file.path: number for number, file in enumerate(self.inputs)}
         return frozenset(range(len(self.inputs))) - frozenset(latest.values())
+
+    def latest(self) -> dict[str, InputFile]:
+        """Returns the inputs by path, each as it was planned last."""
+        return {file.path: file for file in self.inputs}
+
+    def part(self, number: int) -> tuple[Unit, ...]:
+        """Returns the units of a part that are not retired."""
+        first = self.parts[number]
+        stop = self.parts[number + 1] if number + 1 < len(self.parts) else self.next_unit
+        return tuple(unit for unit in self.units if first <= unit.number < stop)
+
+    def added(self, addition: Addition) -> "Plan":
+        """Returns this plan with a further part."""
+        retired = set(addition.retired)
+        last = addition.units[-1:]
+        return replace(
+            self,
+            inputs=self.inputs + addition.inputs,
+            units=tuple(unit for unit in self.units if unit.number not in retired) + addition.units,
+            parts=(*self.parts, self.next_unit),
+            end=last[0].base + last[0].rows if last else self.end,
+            next_unit=last[0].number + 1 if last else self.next_unit,
+            duplicates=self.duplicates | ({len(self.parts)} if addition.duplicates else set()),
+        )
 
     def unit_of(self, row_id: int) -> Unit:
         """Returns the unit that holds a FAISS id; raises StoreError for an id outside the plan."""
@@ -113,14 +175,76 @@ class Plan:
         return self.units[position]
 
     def to_json(self) -> str:
-        """Returns the text of `plan.json`."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        """Returns the text of `plan.json`, for a plan of one part."""
+        kept = ("inputs", "config", "model", "units", "separator")
+        raw = {name: value for name, value in asdict(self).items() if name in kept}
+        return _as_json({**raw, "duplicates": bool(self.duplicates), "schema_version": SCHEMA_VERSION})
+
+
+def _as_json(raw: Mapping[str, object]) -> str:
+    return json.dumps(raw, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def make_plan(inputs: Sequence[InputFile], config: PlanConfig, model: Model) -> Plan:
-    """Returns the plan for inputs in this order."""
+    """Returns the plan of one part for inputs in this order."""
     units = tuple(cut_units([file.rows for file in inputs], config.unit_rows, config.limit))
-    return Plan(tuple(inputs), config, model, units)
+    return _of_one_part(tuple(inputs), config, model, units)
+
+
+def _of_one_part(
+    inputs: tuple[InputFile, ...],
+    config: PlanConfig,
+    model: Model,
+    units: tuple[Unit, ...],
+    separator: str = SEPARATOR,
+) -> Plan:
+    end = units[-1].base + units[-1].rows if units else 0
+    return Plan(inputs, config, model, units, separator, end=end, next_unit=len(units))
+
+
+def make_addition(
+    plan: Plan, inputs: Sequence[InputFile], committed: Container[int], unreadable: Container[str] = ()
+) -> Addition | None:
+    """Returns what inputs add to a plan: those that are new to it or have changed; None if nothing is.
+
+    Args:
+        plan: What was planned so far, without a limit on rows.
+        inputs: The files that a command asks for, as they are now, in order.
+        committed: Numbers of the units that are committed.
+        unreadable: Paths of inputs that are left out because they cannot be read now.
+    """
+    known = plan.latest()
+    whole = _whole(plan)
+    fresh = tuple(file for file in inputs if file != known.get(file.path) or file.path not in whole)
+    changed = {file.path for file in fresh}
+    retired = tuple(
+        unit.number
+        for unit in plan.units
+        if unit.number not in committed
+        and ((path := plan.inputs[unit.file].path) in changed or path in unreadable)
+    )
+    if not fresh and not retired:
+        return None
+    cut = cut_units([file.rows for file in fresh], plan.config.unit_rows, None)
+    units = tuple(
+        replace(
+            unit,
+            number=unit.number + plan.next_unit,
+            file=unit.file + len(plan.inputs),
+            base=unit.base + plan.end,
+        )
+        for unit in cut
+    )
+    return Addition(fresh, units, retired)
+
+
+def _whole(plan: Plan) -> set[str]:
+    """Returns the paths of inputs none of whose units was retired since they were planned last."""
+    planned = [0] * len(plan.inputs)
+    for unit in plan.units:
+        planned[unit.file] += unit.rows
+    latest = {file.path: number for number, file in enumerate(plan.inputs)}
+    return {path for path, number in latest.items() if planned[number] == plan.inputs[number].rows}
 
 
 def cut_units(file_rows: Sequence[int], unit_rows: int, limit: int | None) -> Iterator[Unit]:
@@ -149,36 +273,22 @@ def touched_row_groups(row_groups: Sequence[int], units: Sequence[Unit]) -> list
     return touched
 
 
-def differences(old: Plan, new: Plan) -> list[str]:
-    """Returns what differs between an index's plan and the one that a command asks for."""
+def differences(old: Plan, config: PlanConfig, model: Model) -> list[str]:
+    """Returns what an index holds otherwise than a command asks for, its inputs aside."""
     found = []
-    if old.model.fingerprint != new.model.fingerprint:
-        found.append(
-            f"the index holds vectors of model {old.model.label()}, the pool serves {new.model.label()}"
-        )
-    elif old.model != new.model:
-        found.append(f"the model was described as {old.model}, now as {new.model}")
+    if old.model.fingerprint != model.fingerprint:
+        found.append(f"the index holds vectors of model {old.model.label()}, the pool serves {model.label()}")
+    elif old.model != model:
+        found.append(f"the model was described as {old.model}, now as {model}")
+    asked = asdict(config)
     for name, before in asdict(old.config).items():
-        after = asdict(new.config)[name]
-        if before != after:
-            found.append(f"{name.replace('_', ' ')} was {_shown(before)}, now {_shown(after)}")
-    found.extend(_input_differences(old.inputs, new.inputs))
-    if not found and old != new:
-        found.append("this release cuts the inputs otherwise")
+        if before != asked[name]:
+            found.append(f"{name.replace('_', ' ')} was {_shown(before)}, now {_shown(asked[name])}")
     return found
 
 
 def _shown(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _input_differences(old: Sequence[InputFile], new: Sequence[InputFile]) -> Iterator[str]:
-    before = {file.path: file for file in old}
-    after = {file.path: file for file in new}
-    yield from (f"input {path} is no longer among the inputs" for path in before if path not in after)
-    yield from (f"input {path} was not there" for path in after if path not in before)
-    for path in (path for path in before if path in after):
-        yield from changes(before[path], after[path])
 
 
 def changes(old: InputFile, new: InputFile) -> Iterator[str]:
@@ -198,30 +308,49 @@ def read_plan(text: str) -> Plan:
     Raises:
         StoreError: It is not JSON, of another schema version or has wrong fields.
     """
+    raw = _raw(text, "plan.json")
     try:
-        raw = json.loads(text)
-        if raw["schema_version"] != SCHEMA_VERSION:
-            raise StoreError(
-                f"plan.json has schema version {raw['schema_version']}, this release reads {SCHEMA_VERSION}; "
-                "build the index again with this release"
-            )
-        return _plan(raw)
+        config = dict(raw["config"])
+        config["text_columns"] = tuple(config["text_columns"])
+        config["vector_type"] = VectorType(config["vector_type"])
+        plan = _of_one_part(
+            _inputs(raw), PlanConfig(**config), Model(**raw["model"]), _units(raw), raw["separator"]
+        )
+        return replace(plan, duplicates=frozenset({0} if raw["duplicates"] else ()))
     except (KeyError, TypeError, ValueError) as error:
+        raise _damaged("plan.json", error) from error
+
+
+def read_addition(text: str, name: str) -> Addition:
+    """Reads the text of an addition's file of that name; raises StoreError as `read_plan`."""
+    raw = _raw(text, name)
+    try:
+        return Addition(_inputs(raw), _units(raw), tuple(raw["retired"]), raw["duplicates"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(name, error) from error
+
+
+def _raw(text: str, name: str) -> dict[str, Any]:
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        version = raw["schema_version"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(name, error) from error
+    if version != SCHEMA_VERSION:
         raise StoreError(
-            f"plan.json is damaged ({error!r}); delete the index folder and build it again"
-        ) from error
+            f"{name} has schema version {version}, this release reads {SCHEMA_VERSION}; "
+            "build the index again with this release"
+        )
+    return raw
 
 
-def _plan(raw: Mapping[str, Any]) -> Plan:
-    config = dict(raw["config"])
-    config["text_columns"] = tuple(config["text_columns"])
-    config["vector_type"] = VectorType(config["vector_type"])
-    return Plan(
-        inputs=tuple(
-            InputFile(**{**file, "row_groups": tuple(file["row_groups"])}) for file in raw["inputs"]
-        ),
-        config=PlanConfig(**config),
-        model=Model(**raw["model"]),
-        units=tuple(Unit(**unit) for unit in raw["units"]),
-        separator=raw["separator"],
-    )
+def _damaged(name: str, error: Exception) -> StoreError:
+    return StoreError(f"{name} is damaged ({error!r}); delete the index folder and build it again")
+
+
+def _inputs(raw: Mapping[str, Any]) -> tuple[InputFile, ...]:
+    return tuple(InputFile(**{**file, "row_groups": tuple(file["row_groups"])}) for file in raw["inputs"])
+
+
+def _units(raw: Mapping[str, Any]) -> tuple[Unit, ...]:
+    return tuple(Unit(**unit) for unit in raw["units"])

@@ -9,7 +9,6 @@ from indexer.errors import ConfigError, InputError
 from indexer.operations.pipeline import Summary
 from indexer.search.hits import Hit
 from indexer.search.values import as_json
-from indexer.store.layout import Layout
 
 _QUERIES_AT_ONCE = 32  # printed together; arbitrary
 _SHOWN = 40  # characters of a column's value for people; arbitrary, JSON has all
@@ -17,26 +16,37 @@ _SHOWN = 40  # characters of a column's value for people; arbitrary, JSON has al
 
 def summary_lines(output: Path, summary: Summary) -> Iterator[str]:
     """Yields the lines that close a run."""
-    vectors = sum(receipt.vectors for receipt in summary.receipts)
     tokens = sum(receipt.tokens for receipt in summary.receipts)
     cut = sum(receipt.truncated for receipt in summary.receipts)
-    reasons: Counter[str] = Counter()
-    for receipt in summary.receipts:
-        reasons.update(receipt.rejects)
+    documents = sum(receipt.documents for receipt in summary.receipts)
+    reasons = reject_reasons(summary)
     if not summary.embedded:
         yield f"{output} is complete: nothing was left to embed"
-    yield f"documents  {vectors:,} embedded ({tokens:,} tokens; {cut:,} cut at the end)"
+    yield f"documents  {documents:,} embedded ({tokens:,} tokens; {cut:,} cut at the end)"
     if reasons:
         total = sum(reasons.values())
         named = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
-        yield f"rejects    {total:,} ({named}); see {Layout(output).rejects}"
-    embed_seconds = summary.seconds.get("embed", 0.0)
+        yield f"rejects    {total:,} ({named}); see {summary.layout.rejects}"
+    if summary.skipped:
+        yield f"left out   {len(summary.skipped):,} inputs that cannot be read; the next run tries them again"
     if summary.embedded:
-        yield f"this run   {summary.embedded:,} documents, {summary.embedded / embed_seconds:.1f} documents/s"
+        rate = summary.embedded / summary.seconds["embed"]
+        copied = f"; {summary.reused:,} have a text that was embedded before" if summary.reused else ""
+        yield f"this run   {summary.embedded:,} documents, {rate:.1f} documents/s{copied}"
     yield "seconds    " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in summary.seconds.items())
-    yield f"vectors    {Layout(output).units}"
+    yield f"vectors    {summary.layout.units}"
     meta = summary.generation.meta
-    yield f"index      {Layout(output).index(summary.generation.name)} ({meta.key}, {meta.bytes:,} bytes)"
+    dead = f"; {meta.dead:,} rows were replaced or deleted" if meta.dead else ""
+    folder = summary.layout.generations / summary.generation.name
+    yield f"index      {folder} ({meta.key}, {meta.count:,} vectors, {meta.bytes:,} bytes{dead})"
+
+
+def reject_reasons(summary: Summary) -> Counter[str]:
+    """Returns how many rows were rejected, by reason."""
+    reasons: Counter[str] = Counter()
+    for receipt in summary.receipts:
+        reasons.update(receipt.rejects)
+    return reasons
 
 
 def hits_as_text(query: str, hits: Sequence[Hit], *, with_query: bool) -> str:

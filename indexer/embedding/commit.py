@@ -35,7 +35,7 @@ class Originals:
         """Tells which texts the committed units hold; raises StoreError for a damaged one."""
         for receipt in self._receipts.values():
             if receipt.vectors:
-                stored = read_unit(self._path(receipt.unit), hashes=True)
+                stored = read_unit(self._path(receipt), hashes=True)
                 first = np.flatnonzero(np.diff(stored.rows, prepend=-1))  # a row is there once for each chunk
                 shift = receipt.unit.base - receipt.unit.start
                 seen.load(stored.hashes[first], stored.rows[first] + shift)
@@ -78,15 +78,15 @@ class Originals:
         """Returns the vectors of rows of a unit, and why others have none."""
         if unit == buffer.unit:
             return buffer.documents(rows)
-        stored = read_documents(self._path(unit), rows)
+        stored = read_documents(self._path(self._receipts[unit.number]), rows)
         reasons: dict[int, str] = {}
         if self._receipts[unit.number].rejects_sha256:
             rejects = read_rejects(self._layout.unit_rejects(unit.number))
             reasons = {reject.row: reject.reason for reject in rejects}
         return Piece.of_stored(stored), reasons
 
-    def _path(self, unit: Unit) -> Path:
-        return self._layout.unit(unit.number)
+    def _path(self, receipt: Receipt) -> Path:
+        return self._layout.unit(receipt.unit.number, receipt.revision)
 
 
 def write_unit(layout: Layout, plan: Plan, buffer: UnitBuffer) -> Receipt:
@@ -98,9 +98,10 @@ def write_unit(layout: Layout, plan: Plan, buffer: UnitBuffer) -> Receipt:
         unit=buffer.unit,
         fingerprint=plan.model.fingerprint,
         vectors=len(table.rows),
+        documents=len(np.unique(table.rows)),
         rejects=count_reasons(rejects),
         tokens=int(table.token_counts.sum()),
-        truncated=int(table.truncated.sum()),
+        truncated=len(np.unique(table.rows[table.truncated])),
         unit_sha256=sha256(unit_file),
         unit_bytes=len(unit_file),
         rejects_sha256=sha256(rejects_file) if rejects else "",

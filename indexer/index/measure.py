@@ -19,9 +19,9 @@ from indexer.index.tuning import Evaluation
 from indexer.index.unit_vectors import vector_pieces
 from indexer.plan import Plan
 from indexer.progress import Stage
-from indexer.store.durable import exclusive
 from indexer.store.layout import Layout
 from indexer.store.ledger import Receipt, committed, load_plan, source_digest
+from indexer.store.lock import exclusive
 
 _PASSES = 2  # over all vectors: for the exact answers, and for the exact scores of what was found
 
@@ -59,7 +59,7 @@ def open_built(root: Path) -> Built:
     Raises:
         StoreError: It is no index, not complete, or its FAISS index was built from other units.
     """
-    layout = Layout(root.absolute())
+    layout = Layout.in_use(root.absolute())
     plan = load_plan(layout)
     found, generation = committed(layout, plan), generations.current(layout)
     if generation is None or len(found) < len(plan.units):
@@ -85,8 +85,9 @@ def measure(
     *,
     mapped: bool = False,
     also: Setting | None = None,
+    enough: float | None = None,
 ) -> Evaluation:
-    """Returns what the index finds at settings of rising effort, and at the one of `also`.
+    """Returns what the index finds at settings of rising effort, up to a recall, and at the one of `also`.
 
     Raises:
         ConfigError: There is nothing to find or to search for, or `k` is below 1.
@@ -99,7 +100,7 @@ def measure(
     index = generations.open_index(built.layout, built.generation, mapped=mapped)
     with Stage(console, "measuring", _PASSES * built.passed, noun="vectors") as stage:
         clock = time.perf_counter if mapped else time.thread_time
-        return tuning.evaluate(index, queries, lambda: built.read(stage.advance), k, clock, also)
+        return tuning.evaluate(index, queries, lambda: built.read(stage.advance), k, clock, also, enough)
 
 
 def tune(built: Built, wishes: Wishes, console: Console) -> Generation:
@@ -110,7 +111,9 @@ def tune(built: Built, wishes: Wishes, console: Console) -> Generation:
     standing = built.generation.meta.tuning
     if standing is not None and standing.answers(wishes):
         return built.generation
-    evaluation = measure(built, sample_queries(built, tuning.QUERIES), tuning.HITS, console)
+    queries = sample_queries(built, tuning.QUERIES)
+    enough = wishes.target_recall
+    evaluation = measure(built, queries, tuning.HITS, console, enough=enough)
     return generations.save_setting(built.layout, built.generation, evaluation, wishes)
 
 
@@ -130,7 +133,7 @@ def save(built: Built, evaluation: Evaluation, wishes: Wishes) -> Generation:
     Raises:
         StoreError: A run works on the index, or has made another FAISS index meanwhile.
     """
-    with exclusive(built.layout.lock):
+    with exclusive(built.layout, "recall"):
         if generations.current(built.layout) != built.generation:
             raise StoreError(f"{built.layout.root} has changed meanwhile; measure it again")
         return generations.save_setting(built.layout, built.generation, evaluation, wishes)

@@ -1,4 +1,8 @@
-"""The road of a run: plan, embed every unit that is not committed, build the FAISS index."""
+"""The road of a run: plan, embed every unit that is not committed, build the FAISS index.
+
+Guarantees: several runs may work on one index at once; each unit is embedded by one of them, and all end when
+the index is complete. Planning and building are done by one at a time.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -11,17 +15,24 @@ from indexer.client import Access, Pool, describe
 from indexer.config import RunConfig
 from indexer.embedding.memory import check_unit_memory
 from indexer.embedding.pools import check_chunking
-from indexer.embedding.units import embed_units
+from indexer.embedding.units import Embedded, embed_units
 from indexer.errors import ModelMismatchError, PoolError
 from indexer.index import generations, index_rule, measure
 from indexer.index.generations import Generation
 from indexer.index.measure import Built
+from indexer.index.unit_vectors import living
 from indexer.inputs import files as inputs
-from indexer.plan import Plan, make_plan
+from indexer.inputs.files import SkippedFile
+from indexer.operations import planning
+from indexer.operations.planning import Asked, Planned
+from indexer.plan import Plan, Unit
 from indexer.progress import Stage, say
-from indexer.store.durable import exclusive
 from indexer.store.layout import Layout
-from indexer.store.ledger import Receipt, check_same, claim_folder, committed, freeze_plan, load_plan
+from indexer.store.ledger import Receipt, claim_folder, committed, committed_units
+from indexer.store.liveness import dead_rows
+from indexer.store.lock import RUN, Claims, Holder, exclusive, shared
+
+_POLL_SECONDS = 0.2  # between looks at units that other processes embed; arbitrary
 
 
 @dataclass(frozen=True)
@@ -29,61 +40,181 @@ class Summary:
     """What a run did and what stands now.
 
     Attributes:
+        layout: Where the index lies.
         plan: The plan of the index.
         receipts: Of every unit, in order.
         generation: The FAISS index in use.
         embedded: Documents that this run embedded; the others were there.
+        reused: Documents whose vectors were copied from another with the same text.
+        skipped: Inputs that could not be read and were left out.
+        vanished: Inputs that are no longer named; their rows stay.
         seconds: Wall time of each stage, by name.
     """
 
+    layout: Layout
     plan: Plan
     receipts: tuple[Receipt, ...]
     generation: Generation
     embedded: int
+    reused: int
+    skipped: tuple[SkippedFile, ...]
+    vanished: tuple[str, ...]
     seconds: dict[str, float]
 
 
 def run_index(config: RunConfig, targets: Sequence[str], access: Access, console: Console) -> Summary:
-    """Makes or completes an index with the pools at `targets`.
+    """Makes, completes or updates an index with the pools at `targets`.
 
     Raises:
         IndexerError: Any of the tree in `errors`; what was committed stays, and the same call goes on.
     """
-    seconds: dict[str, float] = {}
+    seconds = {"plan": 0.0, "embed": 0.0, "index": 0.0}
     layout = Layout(config.output.absolute())
-    paths = inputs.resolve(config.inputs)
-    claim_folder(layout.root)
-    with exclusive(layout.lock):
-        with _timed(seconds, "plan"):
-            files, _ = inputs.describe(paths, config.plan)
-            wait_seconds = min(config.flow.connect_seconds, config.flow.retry_seconds)
-            pools = reach(targets, access, wait_seconds, console)
-            plan = make_plan(files, config.plan, next(iter(pools.values())).model)
-            # Now, and not after hours of embedding: is there an index for so many rows that fits?
-            index_rule.choose_key(config.index_key, plan.rows, plan.model.dim, config.wishes)
-            largest = max((unit.rows for unit in plan.units), default=0)
-            check_unit_memory(config.flow, config.plan, largest, plan.model.dim)
-            check_chunking(config.plan, pools)
-            _freeze(layout, plan)
-            receipts = committed(layout, plan)
+    with _timed(seconds, "plan"):
+        paths = inputs.resolve(config.inputs)
+        claim_folder(layout.root)
+        files, skipped = inputs.describe(paths, config.plan, config.on_error)
+        for file in skipped:
+            say(console, f"warning: left out: {file.reason}")
+        wait_seconds = min(config.flow.connect_seconds, config.flow.retry_seconds)
+        pools = reach(targets, access, wait_seconds, console)
+        asked = Asked(config, tuple(files), tuple(skipped), next(iter(pools.values())).model)
+    return _Run(asked, layout, pools, access, console, seconds).to_the_end()
+
+
+class _Run:
+    def __init__(
+        self,
+        asked: Asked,
+        layout: Layout,
+        pools: dict[str, Pool],
+        access: Access,
+        console: Console,
+        seconds: dict[str, float],
+    ) -> None:
+        self._asked, self._config, self._root = asked, asked.config, layout
+        self._pools, self._access, self._console = pools, access, console
+        self._seconds = seconds
+        self._embedded = self._reused = 0
+
+    def to_the_end(self) -> Summary:
+        """Goes round until nothing is missing: others may add to the plan, or leave units undone."""
+        while True:
+            with _timed(self._seconds, "plan"):
+                planned = self._plan()
+            with shared(planned.layout, RUN, self._wait), _timed(self._seconds, "embed"):
+                self._embed(planned)
+            with exclusive(planned.layout, RUN, self._wait), _timed(self._seconds, "index"):
+                found = planning.standing(planned.layout, self._asked)
+                if found is None:
+                    continue
+                receipts = committed(found.layout, found.plan)
+                if len(receipts) == len(found.plan.units):
+                    return self._summary(found, tuple(receipts[unit.number] for unit in found.plan.units))
+
+    def _wait(self, holders: list[Holder]) -> None:
+        say(self._console, f"waiting for {', '.join(map(str, holders)) or 'another process'}")
+
+    def _plan(self) -> Planned:
+        """Returns the plan that holds all that is asked for; writes it where it does not yet."""
+        with shared(self._root, RUN, self._wait):
+            layout = planning.edition_of(self._root, self._asked)
+            found = planning.standing(layout, self._asked)
+        if found is None:
+            with exclusive(self._root, RUN, self._wait):
+                layout = planning.edition_of(self._root, self._asked)
+                found = planning.standing(layout, self._asked)
+                if found is None:
+                    self._check_feasible(layout)
+                    found = planning.write(layout, self._asked)
+        for path in found.vanished:
+            say(self._console, f"{path} is no longer among the inputs; its documents stay")
+        return found
+
+    def _check_feasible(self, layout: Layout) -> None:
+        """Now, and not after hours of embedding: does all that fit into memory, and do the pools do it?"""
+        rows = sum(file.rows for file in self._asked.files)
+        limit = self._config.plan.limit
+        rows = rows if limit is None else min(rows, limit)
+        dim = self._asked.model.dim
+        index_rule.choose_key(self._config.index_key, rows, dim, self._config.wishes)
+        largest = min(self._config.plan.unit_rows, max((file.rows for file in self._asked.files), default=0))
+        check_unit_memory(self._config.flow, self._config.plan, largest, dim)
+        check_chunking(self._config.plan, self._pools)
+
+    def _embed(self, planned: Planned) -> None:
+        """Embeds units until all of the plan are committed, by this process or by others."""
+        layout, plan = planned.layout, planned.plan
+        receipts = committed(layout, plan)
         missing = [unit for unit in plan.units if unit.number not in receipts]
-        before = sum(receipt.vectors for receipt in receipts.values())
-        if missing:
-            with _timed(seconds, "embed"):
-                done = embed_units(config, layout, plan, pools, access, iter(missing), receipts, console)
-                receipts.update(done.receipts)
-        ordered = tuple(receipts[unit.number] for unit in plan.units)
-        with _timed(seconds, "index"):
-            generation = _generation(layout, plan, ordered, config, console)
-        embedded = sum(receipt.vectors for receipt in ordered) - before
-        return Summary(plan, ordered, generation, embedded, seconds)
+        if not missing:
+            return
+        refused = planning.refused(plan, missing)
+        told = False
+        with Claims(layout) as claims:
+            while missing:
+                drawn = _Drawn(layout, claims, missing)
+                first = next(drawn, None)
+                if first is not None:
+                    work: Embedded = embed_units(
+                        self._config, layout, plan, self._pools, self._access, drawn.again(first), receipts,
+                        self._console, refused,
+                    )  # fmt: skip
+                    self._embedded += sum(receipt.documents for receipt in work.receipts.values())
+                    self._reused += work.reused
+                elif not told:
+                    told = True
+                    say(self._console, f"{len(missing):,} units are embedded by others; waiting for them")
+                receipts |= committed_units(layout, missing)
+                missing = [unit for unit in missing if unit.number not in receipts]
+                if missing and first is None:
+                    time.sleep(_POLL_SECONDS)
+
+    def _summary(self, planned: Planned, receipts: tuple[Receipt, ...]) -> Summary:
+        generation = _generation(planned.layout, planned.plan, receipts, self._config, self._console)
+        return Summary(
+            planned.layout,
+            planned.plan,
+            receipts,
+            generation,
+            self._embedded,
+            self._reused,
+            self._asked.skipped,
+            planned.vanished,
+            self._seconds,
+        )
+
+
+class _Drawn(Iterator[Unit]):
+    """Units that are claimed as they are drawn; what others have, or have committed, is passed over."""
+
+    def __init__(self, layout: Layout, claims: Claims, units: Sequence[Unit]) -> None:
+        self._layout, self._claims = layout, claims
+        self._left = list(reversed(units))
+
+    def __next__(self) -> Unit:
+        while self._left:
+            unit = self._left.pop()
+            if self._claims.take(unit.number):
+                # Between our look and the claim another process may have committed it.
+                if not committed_units(self._layout, [unit]):
+                    return unit
+                self._claims.give(unit.number)
+        raise StopIteration
+
+    def again(self, first: Unit) -> Iterator[Unit]:
+        """Yields a unit that was drawn already, and then the others."""
+        yield first
+        yield from self
 
 
 @contextmanager
 def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     start = time.monotonic()
-    yield
-    seconds[name] = time.monotonic() - start
+    try:
+        yield
+    finally:
+        seconds[name] = seconds.get(name, 0.0) + time.monotonic() - start
 
 
 def reach(targets: Sequence[str], access: Access, wait_seconds: float, console: Console) -> dict[str, Pool]:
@@ -114,31 +245,26 @@ def reach(targets: Sequence[str], access: Access, wait_seconds: float, console: 
     return pools
 
 
-def _freeze(layout: Layout, plan: Plan) -> None:
-    """Writes the plan the first time, after a look at all ids; later compares it."""
-    if layout.plan.exists():
-        check_same(layout, load_plan(layout), plan)
-    else:
-        inputs.check_ids(plan)
-        freeze_plan(layout, plan)
-
-
 def _generation(
     layout: Layout, plan: Plan, receipts: tuple[Receipt, ...], config: RunConfig, console: Console
 ) -> Generation:
-    """Returns the FAISS index of these units, built and tuned unless it stands.
+    """Returns the FAISS index of what is alive in these units, built and tuned unless it stands.
 
     Raises:
         BuildError: It stands, but does not meet the wishes.
     """
     standing = generations.current(layout)
-    if standing is None or not generations.is_fresh(standing, receipts, config.index_key, config.wishes):
+    dead = dead_rows(layout, plan, receipts)
+    if standing is None or not generations.is_fresh(
+        standing, receipts, config.index_key, config.wishes, dead
+    ):
         count = sum(receipt.vectors for receipt in receipts)
-        choice = generations.choose(standing, count, plan.model.dim, config.index_key, config.wishes)
+        alive = living(layout, receipts, dead)
+        choice = generations.choose(standing, alive, plan.model.dim, config.index_key, config.wishes)
         say(console, choice.reason)
         with Stage(console, "indexing", count, noun="vectors") as stage:
             standing = generations.update(
-                layout, plan, receipts, generations.NO_DEAD, choice.key, stage.advance,
+                layout, plan, receipts, dead, choice.key, stage.advance,
                 build_memory=config.wishes.build_memory_bytes,
             )  # fmt: skip
     if config.wishes.tuned and standing.meta.count:

@@ -1,17 +1,16 @@
-"""Files that are there whole or not at all, also after a power cut; and the lock of an index.
+"""Files that are there whole or not at all, also after a power cut.
 
 Guarantees: a reader never sees half a file; when `durable_stream` returns, the file and its name are on disk.
-Assumes: temp file and target lie in one folder, so that the rename is atomic; one writer (see `exclusive`).
+Assumes: temp file and target lie in one folder, so that the rename is atomic; one writer (see `lock`).
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from indexer.errors import StorageError, StoreError
+from indexer.errors import StorageError
 
 TEMPORARY = ".tmp"  # put behind the name of a file that is being written
 
@@ -81,36 +80,15 @@ def remove(path: Path) -> None:
         raise StorageError(f"cannot delete {path}: {error.strerror}; mend that, then run again") from error
 
 
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Holds the lock of an index; the kernel frees it however the process ends.
-
-    Raises:
-        StoreError: Another process holds it; the message names its pid.
-        StorageError: The lock file cannot be made.
-    """
+def remove_folder(path: Path) -> None:
+    """Deletes an empty folder, durably; none is fine. Raises StorageError."""
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        path.rmdir()
+        _sync_folder(path.parent)
+    except FileNotFoundError:
+        return
     except OSError as error:
-        raise StorageError(
-            f"cannot write {path}: {error.strerror}; choose another --output or mend that"
-        ) from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise StoreError(
-                f"another run (pid {holder}) works on {path.parent}; wait until it is done, or stop it"
-            ) from error
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        try:
-            yield
-        finally:
-            os.ftruncate(lock, 0)
-    finally:
-        os.close(lock)
+        raise StorageError(f"cannot delete {path}: {error.strerror}; mend that, then run again") from error
 
 
 def _sync_folder(path: Path) -> None:

@@ -2,15 +2,12 @@
 
 import errno
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from indexer.errors import StorageError, StoreError
-from indexer.store.durable import durable_stream, exclusive, make_folder, remove, write_durable
+from indexer.store.durable import durable_stream, make_folder, remove, write_durable
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -70,32 +67,3 @@ def test_folders_and_removal(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot make folder"):
         make_folder(tmp_path / "file" / "b")
-
-
-_HOLD = """
-import sys, pathlib
-from indexer.store.durable import exclusive
-with exclusive(pathlib.Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_a_second_writer_is_told_who_holds_the_lock(tmp_path: Path) -> None:
-    """The error names the holder's pid; a holder that is killed frees the lock."""
-    lock = tmp_path / ".lock"
-    with subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with (
-            pytest.raises(StoreError, match=rf"another run \(pid {holder.pid}\) works on {tmp_path}"),
-            exclusive(lock),
-        ):
-            pass
-        holder.send_signal(signal.SIGKILL)
-        holder.wait(30)
-    with exclusive(lock):
-        assert lock.read_text() == f"{os.getpid()}\n"
-    assert lock.read_bytes() == b""

@@ -21,9 +21,10 @@ from indexer.index import faiss_index, generations, measure, recall_plot, tuning
 from indexer.index.ground_truth import Queries
 from indexer.plan import InputFile, Model, make_plan
 from indexer.search.searcher import Searcher
-from indexer.store.durable import exclusive, make_folder
+from indexer.store.durable import make_folder
 from indexer.store.layout import Layout
 from indexer.store.ledger import Receipt, commit_unit, freeze_plan, sha256
+from indexer.store.lock import exclusive
 from indexer.store.sealed import check_seal, sealed_json
 from indexer.store.unit_file import UnitTable, unit_bytes
 
@@ -63,7 +64,9 @@ def make_index(tmp_path: Path, vectors: Any) -> MakeIndex:
             table = UnitTable(unit, rows, names_of, stored[rows], flat, flat.astype(np.bool_), hashes)
             data = unit_bytes(table, MODEL)
             rejects = {"empty": unit.rows - len(rows)}
-            receipt = Receipt(unit, MODEL.fingerprint, len(rows), rejects, 1, 0, sha256(data), len(data))
+            receipt = Receipt(
+                unit, MODEL.fingerprint, len(rows), len(rows), rejects, 1, 0, sha256(data), len(data)
+            )
             commit_unit(layout, receipt, data, b"")
             receipts.append(receipt)
         generations.update(layout, plan, receipts, generations.NO_DEAD, key, lambda _: None)
@@ -236,7 +239,7 @@ def test_a_run_at_work_is_not_disturbed(make_index: MakeIndex) -> None:
     built = measure.open_built(root)
     evaluation = measure.measure(built, measure.sample_queries(built, 20), 5, QUIET)
     wishes = Wishes(target_recall=0.5)
-    with exclusive(Layout(root).lock), pytest.raises(StoreError, match="another run"):
+    with exclusive(Layout(root), "run"), pytest.raises(StoreError, match="works on"):
         measure.save(built, evaluation, wishes)
     generations.update(built.layout, built.plan, built.receipts, generations.NO_DEAD, "Flat", lambda _: None)
     with pytest.raises(StoreError, match="has changed meanwhile"):

@@ -38,9 +38,10 @@ class Indexer:
 
     @staticmethod
     def tree(index: Path) -> dict[str, bytes]:
-        """Returns every file of an index by its path in there."""
+        """Returns every file of an index by its path in there; locks are no part of it."""
         files = (path for path in index.rglob("*") if path.is_file())
-        return {path.relative_to(index).as_posix(): path.read_bytes() for path in sorted(files)}
+        names = {path.relative_to(index).as_posix(): path for path in sorted(files)}
+        return {name: path.read_bytes() for name, path in names.items() if not name.startswith(".")}
 
 
 @pytest.fixture

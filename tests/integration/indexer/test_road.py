@@ -70,6 +70,8 @@ def test_parquet_in_search_results_out(
     done = indexer.run(*run, "--vector-type", kind, "--unit-rows", "64")
     assert f"documents  {COUNT} embedded" in done.stdout
     assert sorted(path.name for path in index.iterdir()) == [
+        ".claims",
+        ".holders",
         ".lock",
         "CURRENT",
         "faiss",
