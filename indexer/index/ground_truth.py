@@ -87,15 +87,18 @@ def _best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return where
 
 
-def scores_of(queries: Queries, found: NDArray[np.int64], pieces: Pieces) -> NDArray[np.float32]:
+def scores_of(
+    queries: Queries, found: NDArray[np.int64], pieces: Pieces, k: int | None = None
+) -> NDArray[np.float32]:
     """Returns the exact score of each hit, in one pass: an index may know only an approximate one.
 
-    Where several vectors have an id, its first hit stands for the best of them, its second for the next.
+    Where several vectors have an id, the hits of that id in an answer stand for the best of them.
 
     Args:
         queries: What was searched.
         found: Ids that an index gave, int64 `[queries, hits]`.
         pieces: All vectors.
+        k: Hits of one answer: a query may have several, one after the other. None: all hits are one.
 
     Returns:
         float32 `[queries, hits]`; −inf for `NOBODY`, a query's own vector, and ids that no vector has.
@@ -106,7 +109,8 @@ def scores_of(queries: Queries, found: NDArray[np.int64], pieces: Pieces) -> NDA
         for row in np.flatnonzero(np.isin(ids, wanted)):
             at = int(np.searchsorted(wanted, ids[row]))
             query, hit = np.divmod(back[first[at] : first[at + 1]], found.shape[1])
-            _put(exact, query, hit, queries.vectors[query] @ block[row])
+            answer = query * found.shape[1] + hit // (k or found.shape[1])
+            _put(exact, query, hit, answer, queries.vectors[query] @ block[row])
     exact[found == queries.own[:, None]] = -np.inf
     return exact
 
@@ -115,11 +119,12 @@ def _put(
     exact: NDArray[np.float32],
     query: NDArray[np.int64],
     hit: NDArray[np.int64],
+    answer: NDArray[np.int64],
     scores: NDArray[np.float32],
 ) -> None:
-    """Gives a vector's score to the hit of its id, of each query, that has the worst so far."""
-    order = np.lexsort((exact[query, hit], query))
-    first = order[np.unique(query[order], return_index=True)[1]]
+    """Gives a vector's score to the hit of its id, in each answer, that has the worst so far."""
+    order = np.lexsort((exact[query, hit], answer))
+    first = order[np.unique(answer[order], return_index=True)[1]]
     query, hit = query[first], hit[first]
     exact[query, hit] = np.maximum(exact[query, hit], scores[first])
 

@@ -145,7 +145,8 @@ def evaluate(
                 recalls.append(_by_id(found, truth))
             most.append(max(recalls))
     measured.sort(key=lambda one: effort(one[0], index, k))
-    exact = ground_truth.scores_of(queries, np.concatenate([found for _, found, _ in measured], 1), read())
+    answers = np.concatenate([found for _, found, _ in measured], axis=1)
+    exact = ground_truth.scores_of(queries, answers, read(), k)
     points = tuple(
         _point(setting, recall_of(exact[:, at * k : (at + 1) * k], truth), seconds)
         for at, (setting, _, seconds) in enumerate(measured)
