@@ -40,20 +40,20 @@ class Generation:
 
 
 def current(layout: Layout) -> Generation | None:
-    """Returns the generation in use, None before the first; raises StoreError when it is damaged."""
-    try:
-        said = layout.current.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    """Returns the generation in use, None before the first of this edition.
+
+    Raises:
+        StoreError: `CURRENT` or what it names is damaged.
+    """
+    pointed = layout.pointed()
+    if pointed is None or pointed[0] != layout.edition:
         return None
-    folder = layout.root / said
-    if folder.parent != layout.generations:  # of another edition
-        return None
+    name = pointed[1]
     try:
-        text = layout.meta(folder.name).read_text(encoding="utf-8")
-        return Generation(f"{int(folder.name):06d}", Meta.from_json(text))
+        return Generation(name, Meta.from_json(layout.meta(name).read_text(encoding="utf-8")))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
-            f"CURRENT of {layout.root} says '{said}', and that cannot be read ({error}); {_REBUILD}"
+            f"CURRENT of {layout.root} names generation {name}, and that cannot be read ({error}); {_REBUILD}"
         ) from error
 
 
@@ -123,8 +123,7 @@ def update(
     kept = [] if full or standing is None else list(_kept(layout, standing, work))
     meta = work.run(standing, kept)
     write_durable(layout.meta(name), meta.to_json().encode())
-    pointer = (layout.generations / name).relative_to(layout.root)
-    write_durable(layout.current, f"{pointer.as_posix()}\n".encode())
+    write_durable(layout.current, layout.pointer(name).encode())
     return Generation(name, meta)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from indexer.index.shards import Shard
 from indexer.index.tuning import Tuning
-from indexer.store.sealed import check_seal, sealed_json
+from indexer.sealed import check_seal, sealed_json
 
 SCHEMA_VERSION = 2
 

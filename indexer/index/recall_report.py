@@ -8,18 +8,25 @@ from indexer.index.meta import Meta
 from indexer.index.recall import Pick, pareto
 from indexer.index.tuning import SEED, Evaluation
 
+_ROWS = 24  # of the table; of more settings only those that no other beats are shown. Arbitrary
 _COLUMNS = ("setting", "recall", "queries/s", "p50 ms", "p99 ms")
 
 
 def table_lines(meta: Meta, evaluation: Evaluation) -> Iterator[str]:
     """Yields lines for people: what was measured, and a row for each setting."""
     asked = "held-out vectors of it" if evaluation.held_out else "queries"
-    yield f"index    {meta.key}, {meta.count:,} vectors of {meta.dim} values"
+    dead = f"; {meta.vectors - meta.count:,} dead ones are left out" if meta.vectors > meta.count else ""
+    shards = f" in {len(meta.shards)} shards" if len(meta.shards) > 1 else ""
+    yield f"index    {meta.key}, {meta.count:,} vectors of {meta.dim} values{shards}{dead}"
     yield (
         f"measured {evaluation.queries:,} {asked}, one after the other on one core, "
         f"recall@{evaluation.k} against exact search"
     )
     front = pareto(evaluation.points)
+    in_use = [point for point in evaluation.points if dict(point.setting) == dict(meta.search)]
+    points = [point for point in evaluation.points if point in front or point in in_use]
+    if len(evaluation.points) <= _ROWS:
+        points = list(evaluation.points)
     rows = [_COLUMNS] + [
         (
             point.name,
@@ -28,15 +35,17 @@ def table_lines(meta: Meta, evaluation: Evaluation) -> Iterator[str]:
             f"{point.p50_ms:.3f}",
             f"{point.p99_ms:.3f}",
         )
-        for point in evaluation.points
+        for point in points
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for at, (name, *figures) in enumerate(rows):
         cells = [name.ljust(widths[0]), *(map(str.rjust, figures, widths[1:]))]
-        beaten = at > 0 and evaluation.points[at - 1] not in front
-        in_use = at > 0 and dict(evaluation.points[at - 1].setting) == dict(meta.search)
-        notes = [word for word, said in (("beaten by another", beaten), ("in use", in_use)) if said]
+        beaten = at > 0 and points[at - 1] not in front
+        used = at > 0 and points[at - 1] in in_use
+        notes = [word for word, said in (("beaten by another", beaten), ("in use", used)) if said]
         yield "  ".join([*cells, ", ".join(notes)]).rstrip()
+    if left_out := len(evaluation.points) - len(points):
+        yield f"{left_out} more settings were measured, each beaten by one of these; --json has them"
 
 
 def pick_line(pick: Pick, *, saved: bool) -> str:

@@ -34,7 +34,7 @@ def vector_pieces(
         StoreError: A unit is damaged.
     """
     for receipt in receipts:
-        path, found = layout.unit(receipt.unit.number), 0
+        path, found = layout.unit(receipt.unit.number, receipt.revision), 0
         gone = ids_between(dead, [receipt])
         for piece in read_unit_pieces(path, vectors=True) if receipt.vectors else ():
             ids, vectors = piece.rows - receipt.unit.start + receipt.unit.base, piece.vectors
@@ -55,7 +55,7 @@ def row_ids(layout: Layout, receipt: Receipt) -> NDArray[np.int64]:
     """Returns the row id of each vector of a unit, int64 `[vectors]`; raises StoreError."""
     if not receipt.vectors:
         return np.empty(0, dtype=np.int64)
-    rows = read_unit(layout.unit(receipt.unit.number)).rows
+    rows = read_unit(layout.unit(receipt.unit.number, receipt.revision)).rows
     return rows - receipt.unit.start + receipt.unit.base
 
 

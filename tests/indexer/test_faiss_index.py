@@ -12,6 +12,7 @@ from indexer.config import Wishes
 from indexer.errors import BuildError, StoreError
 from indexer.index import faiss_build, faiss_index, index_rule
 from indexer.index.faiss_index import VectorIndex
+from indexer.index.selection import Chosen
 
 COUNT, DIM = 2600, 16
 IDS = np.arange(COUNT, dtype=np.int64) * 3 + 1
@@ -99,6 +100,45 @@ def test_a_mapped_file_finds_the_same(key: str, vectors: Any, tmp_path: Path) ->
     (scores, ids), (mapped_scores, mapped_ids) = (index.search(vectors[:50], 5) for index in (whole, mapped))
     assert np.array_equal(scores, mapped_scores)
     assert np.array_equal(ids, mapped_ids)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "Flat",
+        "IVF20,Flat",
+        "HNSW8",
+        "RR16,Flat",
+        "RR16,IVF20,Flat",
+        "PQ8x4fs",
+        "PQ4x4",
+        "IVF20,PQ8x4fs,RFlat",
+    ],
+)
+@pytest.mark.parametrize("share", [0.002, 0.05, 0.5, 0.0])
+def test_only_the_chosen_are_found_and_of_them_the_nearest(key: str, share: float, vectors: Any) -> None:
+    """Few or many or none: kinds with FAISS's selectors and kinds without return the chosen alone.
+
+    Exact kinds find what brute force finds; the default number of lists and candidates is enough for few.
+    """
+    index = _build(key, vectors)
+    index.configure(index_rule.search_defaults(index.lists, index.graph, index.refined))
+    mask = np.zeros(IDS.max() + 1, dtype=np.bool_)
+    mask[IDS] = np.random.default_rng(4).random(COUNT) < share
+    queries, k = vectors[::100] + np.float32(0.01), 7
+    scores, ids = index.search(queries, k, Chosen.of(mask, max(share, 1 / COUNT)))
+    assert ids.shape == scores.shape == (len(queries), k)
+    assert mask[ids[ids >= 0]].all()
+    chosen = np.flatnonzero(mask[IDS])
+    order = np.argsort(-(queries @ vectors[chosen].T), axis=1, kind="stable")[:, :k]
+    expected = IDS[chosen[order]]
+    assert (ids[:, expected.shape[1] :] == -1).all()
+    exact = key == "Flat" or key.startswith("RR16,F") or (index.graph and share < 0.1)
+    if exact or (share < 0.1 and index.lists and not index.refined):
+        assert np.array_equal(ids[:, : expected.shape[1]], expected)
+    elif expected.size and "PQ" not in key:
+        same = [len(set(one) & set(other)) for one, other in zip(ids, expected, strict=True)]
+        assert sum(same) >= 0.9 * expected.size
 
 
 def test_float16_is_searched_as_float32(vectors: Any) -> None:

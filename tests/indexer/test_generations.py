@@ -255,7 +255,7 @@ def test_damage_is_one_clear_error(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=f"{words}.*delete CURRENT"):
             generations.open_index(grown.layout, generation)
     grown.layout.current.write_text("faiss/000009\n")
-    with pytest.raises(StoreError, match=r"CURRENT .* says 'faiss/000009'.*delete CURRENT"):
+    with pytest.raises(StoreError, match=r"CURRENT .* names generation 000009.*delete CURRENT"):
         generations.current(grown.layout)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from indexer.config import Wishes
 from indexer.errors import ConfigError
 from indexer.index import faiss_build, index_rule
-from indexer.index.index_rule import candidates, choose_key, query_ms
+from indexer.index.index_rule import candidates, choose_key, keep_or_choose, query_ms
 from indexer.index.memory_rule import Kind, Shape, as_size, parse_bytes
 
 NOTHING = Wishes()
@@ -124,6 +124,28 @@ def test_cases_that_documents_show(count: int, wishes: Wishes, key: str, words: 
     assert choice.key == key
     assert words in choice.reason
     assert "\n" not in choice.reason
+
+
+@given(st.integers(1, 10**8), st.floats(0.01, 100), st.sampled_from([384, 30]), st.none() | st.just(10**9))
+def test_an_index_that_grows_keeps_its_key_for_long(
+    planned: int, growth: float, dim: int, memory: int | None
+) -> None:
+    """Up to four times the vectors, or a quarter, the key stands if it fits; beyond, it is chosen anew."""
+    wishes, count = Wishes(memory), max(1, round(planned * growth))
+    if max(_least(planned, dim, wishes), _least(count, dim, wishes)) > (memory or 10**18):
+        return
+    shape, new = _chosen(planned, dim, wishes), choose_key("auto", count, dim, wishes).key
+    kept = keep_or_choose(shape.key, planned, "auto", count, dim, wishes).key
+    stays = planned / 4 <= count <= 4 * planned and shape.bytes(count, dim) <= (memory or 10**18)
+    assert kept == (shape.key if stays else new)
+    assert keep_or_choose(shape.key, planned, "HNSW8", count, dim, wishes).key == "HNSW8"
+
+
+def test_other_wishes_choose_another_key() -> None:
+    """An index that was chosen without a limit is not kept where one is given that it passes."""
+    key = choose_key("auto", 100_000, 384, NOTHING).key
+    assert keep_or_choose(key, 100_000, "auto", 100_001, 384, NOTHING).key == key
+    assert "SQ8" in keep_or_choose(key, 100_000, "auto", 100_001, 384, Wishes(70_000_000)).key
 
 
 def test_an_asked_key_is_taken_as_it_is() -> None:
