@@ -11,7 +11,10 @@ from types import FrameType
 
 import click
 
+from indexer.commands.compact_command import compact
+from indexer.commands.delete_command import delete
 from indexer.commands.recall_command import recall
+from indexer.commands.repair_command import repair
 from indexer.commands.run_command import run
 from indexer.commands.search_command import search
 from indexer.commands.serve_command import serve
@@ -25,7 +28,7 @@ def cli() -> None:
     """Embed Parquet documents with a pool of workers, and search them."""
 
 
-for command in (run, search, serve, verify, recall):
+for command in (run, search, serve, delete, compact, verify, repair, recall):
     cli.add_command(command)
 
 

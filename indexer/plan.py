@@ -17,6 +17,7 @@ from typing import Any
 
 from indexer.config import PlanConfig, VectorType
 from indexer.errors import StoreError
+from indexer.sealed import check_seal, sealed_json
 
 SCHEMA_VERSION = 2
 SEPARATOR = "\n"  # between the texts of a document's columns
@@ -102,7 +103,7 @@ class Addition:
 
     def to_json(self) -> str:
         """Returns the text of the addition's file."""
-        return _as_json(asdict(self))
+        return sealed_json(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -178,11 +179,7 @@ class Plan:
         """Returns the text of `plan.json`, for a plan of one part."""
         kept = ("inputs", "config", "model", "units", "separator")
         raw = {name: value for name, value in asdict(self).items() if name in kept}
-        return _as_json({**raw, "duplicates": bool(self.duplicates), "schema_version": SCHEMA_VERSION})
-
-
-def _as_json(raw: Mapping[str, object]) -> str:
-    return json.dumps(raw, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return sealed_json({**raw, "duplicates": bool(self.duplicates), "schema_version": SCHEMA_VERSION})
 
 
 def make_plan(inputs: Sequence[InputFile], config: PlanConfig, model: Model) -> Plan:
@@ -341,7 +338,10 @@ def _raw(text: str, name: str) -> dict[str, Any]:
             f"{name} has schema version {version}, this release reads {SCHEMA_VERSION}; "
             "build the index again with this release"
         )
-    return raw
+    try:
+        return check_seal(raw)
+    except ValueError as error:
+        raise _damaged(name, error) from error
 
 
 def _damaged(name: str, error: Exception) -> StoreError:

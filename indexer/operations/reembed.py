@@ -13,8 +13,10 @@ from indexer.documents import Batch
 from indexer.embedding.pools import batch_rule, plan_dispatcher
 from indexer.embedding.units import read_batches
 from indexer.errors import ModelMismatchError, StoreError
-from indexer.operations.verify import Standing
+from indexer.operations.check_inputs import why_not_compared
+from indexer.operations.standing import Standing
 from indexer.plan import Plan, Unit
+from indexer.store.liveness import documents
 from indexer.store.unit_file import read_unit
 
 _SEED = 7  # of the sample; arbitrary
@@ -51,22 +53,28 @@ def check_sample(index: Standing, pools: Mapping[str, Pool], access: Access, siz
 
 
 def _sampled(index: Standing, size: int, pools: Mapping[str, Pool], flow: FlowConfig) -> list[object]:
-    """Returns batches of one document each, drawn evenly over all vectors."""
-    count = sum(receipt.vectors for receipt in index.receipts)
+    """Returns batches of one document each, drawn evenly over all whose inputs are as they were."""
+    superseded = index.plan.superseded()
+    there = {
+        number
+        for number, file in enumerate(index.plan.inputs)
+        if number not in superseded and not why_not_compared(file)
+    }
+    receipts = [receipt for receipt in index.receipts if receipt.unit.file in there]
+    count = sum(receipt.documents for receipt in receipts)
     drawn = np.random.default_rng(_SEED).choice(count, min(size, count), replace=False, shuffle=False)
     drawn.sort()
     rows: list[Unit] = []
     passed = 0
-    for receipt in index.receipts:
-        inside = drawn[(drawn >= passed) & (drawn < passed + receipt.vectors)] - passed
+    for receipt in receipts:
+        inside = drawn[(drawn >= passed) & (drawn < passed + receipt.documents)] - passed
         if inside.size:
             unit = receipt.unit
-            stored = read_unit(index.layout.unit(unit.number)).rows
+            ids = documents(index.layout, receipt).rows[inside]
             rows += [
-                Unit(unit.number, unit.file, int(row), 1, unit.base + int(row) - unit.start)
-                for row in stored[inside]
+                Unit(unit.number, unit.file, row - unit.base + unit.start, 1, row) for row in ids.tolist()
             ]
-        passed += receipt.vectors
+        passed += receipt.documents
     return list(read_batches(index.plan, rows, batch_rule(flow, pools)))
 
 
@@ -94,10 +102,12 @@ async def _embed(
 
 
 def _cosine(index: Standing, batch: Batch, answer: Answer) -> float:
-    """Returns the cosine of old and fresh vector of a batch's only text; NaN without a fresh one."""
-    if not answer.good.size:
+    """Returns the least cosine of old and fresh vectors of a batch's document; NaN where one is missing."""
+    revision = next(one.revision for one in index.receipts if one.unit.number == batch.unit.number)
+    stored = read_unit(index.layout.unit(batch.unit.number, revision), vectors=True)
+    old = stored.vectors[stored.rows == batch.rows[0]].astype(np.float64)
+    new = answer.vectors.astype(np.float64)
+    if not len(new) or old.shape != new.shape:
         return float("nan")
-    stored = read_unit(index.layout.unit(batch.unit.number), vectors=True)
-    position = int(np.searchsorted(stored.rows, batch.rows[0]))
-    old, new = stored.vectors[position].astype(np.float64), answer.vectors[0].astype(np.float64)
-    return float(old @ new / np.sqrt((old @ old) * (new @ new)))
+    products = np.einsum("ij,ij->i", old, new)
+    return float(np.min(products / np.linalg.norm(old, axis=1) / np.linalg.norm(new, axis=1)))

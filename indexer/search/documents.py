@@ -126,11 +126,11 @@ class Documents:
                 f"unit {unit.number} of {self._layout.root} has no receipt; "
                 "'python -m indexer verify' tells more"
             )
-        return 0
+        return receipt.revision
 
 
 def _stored(layout: Layout, unit: Unit, revision: int, **columns: bool) -> StoredUnit:
-    return read_unit(layout.unit(unit.number), **columns)
+    return read_unit(layout.unit(unit.number, revision), **columns)
 
 
 def _read_ids(layout: Layout, unit: Unit, revision: int) -> _Ids:

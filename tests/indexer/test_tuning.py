@@ -20,12 +20,12 @@ from indexer.errors import BuildError, ConfigError, StoreError
 from indexer.index import faiss_index, generations, measure, recall_plot, tuning
 from indexer.index.ground_truth import Queries
 from indexer.plan import InputFile, Model, make_plan
+from indexer.sealed import check_seal, sealed_json
 from indexer.search.searcher import Searcher
 from indexer.store.durable import make_folder
 from indexer.store.layout import Layout
 from indexer.store.ledger import Receipt, commit_unit, freeze_plan, sha256
 from indexer.store.lock import exclusive
-from indexer.store.sealed import check_seal, sealed_json
 from indexer.store.unit_file import UnitTable, unit_bytes
 
 COUNT, DIM = 3000, 16
