@@ -1,8 +1,8 @@
 """Reads Parquet files, wherever they lie.
 
 Never holds more than a few MiB of a file, whatever the size of its row groups, unless a page of it, the
-dictionary of a column or 16 documents are larger. (pyarrow writes pages of at least 1,024 values: with documents
-of megabytes give it a small `write_batch_size`.) Rows count from 0.
+dictionary of a column or 16 documents are larger. (pyarrow writes pages of at least 1,024 values: where
+documents have megabytes, give it a small `write_batch_size`.) Rows count from 0.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
