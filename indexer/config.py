@@ -158,7 +158,6 @@ class RunConfig:
         flow: How documents flow.
         on_error: What bad input does.
         new_model: Build an index of the pool's model beside that of another model, and swap when it is ready.
-        summary: File for a summary in JSON, kept up to date while the run goes on; None for none.
     """
 
     inputs: tuple[str, ...]
@@ -169,7 +168,6 @@ class RunConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     on_error: OnError = OnError.STOP
     new_model: bool = False
-    summary: Path | None = None
 
     def __post_init__(self) -> None:
         """Checks the fields; raises ConfigError."""

@@ -1,12 +1,12 @@
 """What the command line prints and reads: summaries, hits, files of queries."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from indexer.errors import ConfigError, InputError
 from indexer.operations.pipeline import Summary
+from indexer.operations.run_report import reject_reasons
 from indexer.search.hits import Hit
 from indexer.search.values import as_json
 
@@ -39,14 +39,6 @@ def summary_lines(output: Path, summary: Summary) -> Iterator[str]:
     dead = f"; {meta.dead:,} rows were replaced or deleted" if meta.dead else ""
     folder = summary.layout.generations / summary.generation.name
     yield f"index      {folder} ({meta.key}, {meta.count:,} vectors, {meta.bytes:,} bytes{dead})"
-
-
-def reject_reasons(summary: Summary) -> Counter[str]:
-    """Returns how many rows were rejected, by reason."""
-    reasons: Counter[str] = Counter()
-    for receipt in summary.receipts:
-        reasons.update(receipt.rejects)
-    return reasons
 
 
 def hits_as_text(query: str, hits: Sequence[Hit], *, with_query: bool) -> str:

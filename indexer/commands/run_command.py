@@ -1,5 +1,6 @@
 """`run`: makes an index, completes it, or brings it up to date."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from rich.console import Console
 from indexer.commands.pool_options import access_of, open_pool, pool_options
 from indexer.commands.recall_command import wish_options
 from indexer.commands.report import summary_lines
-from indexer.config import AUTO, FlowConfig, PlanConfig, RunConfig, VectorType, Wishes
+from indexer.config import AUTO, FlowConfig, OnError, PlanConfig, RunConfig, VectorType, Wishes
 from indexer.index.memory_rule import parse_bytes
 from indexer.operations.pipeline import run_index
+from indexer.operations.run_report import RunReport
 
 _MIB = 1 << 20
 
@@ -52,37 +54,86 @@ _MIB = 1 << 20
     default=FlowConfig.unit_memory_bytes // _MIB,
     help="MiB that units under way may hold; one alone a quarter of it.",
 )
+@click.option(
+    "--max-build-memory",
+    help="Memory that building the FAISS index may take.  [default: half of what there is]",
+)
+@click.option(
+    "--chunk-tokens",
+    default=PlanConfig.chunk_tokens,
+    help="A document of more tokens has a vector for each chunk of so many; 0: its end is cut.",
+)
+@click.option(
+    "--chunk-overlap",
+    default=PlanConfig.chunk_overlap,
+    help="Tokens of a chunk that are in the one before, too.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice([kind.value for kind in OnError]),
+    default=OnError.STOP.value,
+    help="Bad files, row groups and repeated ids: stop before anything is embedded, or skip and count them.",
+)
+@click.option(
+    "--new-model",
+    is_flag=True,
+    help="The pool serves another model than the index: build beside it, and swap when that is ready.",
+)
+@click.option(
+    "--summary",
+    type=click.Path(path_type=Path),
+    help="File for a summary in JSON, kept up to date.",
+)
 def run(worker: str | None, bundle: Path | None, **options: Any) -> None:
-    """Make an index, or go on with one: the same command after any interruption."""
+    """Make an index, go on with one after any interruption, or bring it up to date: one command for all."""
     access = access_of(options)
     config = RunConfig(
         inputs=options["inputs"],
         output=options["output"],
         index_key=options["index_key"],
-        wishes=Wishes(
-            memory_bytes=parse_bytes(options["max_index_memory_usage"])
-            if options["max_index_memory_usage"] is not None
-            else None,
-            target_recall=options["target_recall"],
-            max_query_ms=options["max_query_ms"],
-        ),
-        plan=PlanConfig(
-            id_column=options["id_column"],
-            text_columns=tuple(name.strip() for name in options["text_columns"].split(",")),
-            vector_type=VectorType(options["vector_type"]),
-            unit_rows=options["unit_rows"],
-            limit=options["limit"],
-        ),
-        flow=FlowConfig(
-            # A private pool that is gone does not come back: its processes are replaced, it itself is not.
-            retry_seconds=min(options["retry_seconds"], FlowConfig.connect_seconds)
-            if bundle
-            else options["retry_seconds"],
-            bytes_in_flight=options["mib_in_flight"] * _MIB,
-            unit_memory_bytes=options["mib_units"] * _MIB,
-        ),
+        wishes=_wishes(options),
+        plan=_plan(options),
+        flow=_flow(options, private=bundle is not None),
+        on_error=OnError(options["on_error"]),
+        new_model=options["new_model"],
     )
-    with open_pool(worker, bundle, access) as targets:
-        summary = run_index(config, targets, access, Console(stderr=True))
+    report = RunReport(options["summary"])
+    try:
+        with open_pool(worker, bundle, access) as targets:
+            summary = run_index(config, targets, access, Console(stderr=True), report.reached)
+    except BaseException as error:
+        report.failed(error)
+        raise
+    report.done(summary)
     for line in summary_lines(config.output, summary):
         click.echo(line)
+
+
+def _wishes(options: Mapping[str, Any]) -> Wishes:
+    memory, building = (
+        None if options[name] is None else parse_bytes(options[name])
+        for name in ("max_index_memory_usage", "max_build_memory")
+    )
+    return Wishes(memory, options["target_recall"], options["max_query_ms"], building)
+
+
+def _plan(options: Mapping[str, Any]) -> PlanConfig:
+    return PlanConfig(
+        id_column=options["id_column"],
+        text_columns=tuple(name.strip() for name in options["text_columns"].split(",")),
+        vector_type=VectorType(options["vector_type"]),
+        unit_rows=options["unit_rows"],
+        limit=options["limit"],
+        chunk_tokens=options["chunk_tokens"],
+        chunk_overlap=options["chunk_overlap"],
+    )
+
+
+def _flow(options: Mapping[str, Any], *, private: bool) -> FlowConfig:
+    patience = options["retry_seconds"]
+    return FlowConfig(
+        # A private pool that is gone does not come back: its processes are replaced, it itself is not.
+        retry_seconds=min(patience, FlowConfig.connect_seconds) if private else patience,
+        bytes_in_flight=options["mib_in_flight"] * _MIB,
+        unit_memory_bytes=options["mib_units"] * _MIB,
+    )

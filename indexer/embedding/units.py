@@ -35,7 +35,7 @@ from indexer.embedding.unit import UnitBuffer
 from indexer.errors import GaveUpError, PoolError
 from indexer.inputs import parquet
 from indexer.plan import Plan, Unit
-from indexer.progress import Stage
+from indexer.progress import Observer, Stage
 from indexer.store.durable import make_folder
 from indexer.store.layout import Layout
 from indexer.store.ledger import Receipt
@@ -48,10 +48,12 @@ class Embedded:
     Attributes:
         receipts: Of the units that it committed, by number.
         reused: Documents whose vectors, or whose refusal, were copied from another with the same text.
+        text_bytes: Bytes of text that were sent to the pools.
     """
 
     receipts: dict[int, Receipt]
     reused: int
+    text_bytes: int
 
 
 def embed_units(
@@ -64,6 +66,7 @@ def embed_units(
     committed: Mapping[int, Receipt],
     console: Console,
     refused: Mapping[int, str] = MappingProxyType({}),
+    observer: Observer | None = None,
 ) -> Embedded:
     """Embeds units with the pools, by address, and commits them.
 
@@ -79,6 +82,7 @@ def embed_units(
         committed: Receipts of the units that stand, by number.
         console: Where to show how far it is.
         refused: Row ids of rows that are rejects whatever they hold, and why.
+        observer: Told how far it is.
 
     Raises:
         IndexerError: An input, a pool or the file system failed; units committed before stay.
@@ -90,7 +94,7 @@ def embed_units(
     for folder in (layout.units, layout.rejects):
         make_folder(folder)
     done = sum(receipt.unit.rows for receipt in committed.values())
-    with Stage(console, "embedding", plan.rows, done=done) as stage:
+    with Stage(console, "embedding", plan.rows, done=done, observer=observer) as stage:
         if done:
             stage.log(f"going on: {done:,} of {plan.rows:,} rows are committed already")
         work = _Embedding(config, layout, plan, committed, stage)
@@ -101,7 +105,8 @@ def embed_units(
                 f"gave up after {error.seconds:g} s without an answer (--retry-seconds): {error.reasons}. "
                 "What is committed is kept: start the worker again and run the same command to go on"
             ) from error
-        return Embedded({number: work.receipts[number] for number in work.fresh}, work.reused)
+        fresh = {number: work.receipts[number] for number in work.fresh}
+        return Embedded(fresh, work.reused, work.text_bytes)
 
 
 def read_batches(plan: Plan, units: Iterable[Unit], rule: BatchRule) -> Iterator[Item]:
@@ -124,6 +129,7 @@ class _Embedding:
         receipts: Of all units that are committed, by number.
         fresh: Numbers of those that were committed here.
         reused: Documents that were copied.
+        text_bytes: Bytes of text that were sent.
     """
 
     def __init__(
@@ -131,7 +137,7 @@ class _Embedding:
     ) -> None:
         self.receipts = dict(committed)
         self.fresh: list[int] = []
-        self.reused = 0
+        self.reused = self.text_bytes = 0
         self._flow, self._layout, self._plan, self._stage = config.flow, layout, plan, stage
         self._on_error = config.on_error
         self._originals = Originals(layout, plan, self.receipts)
@@ -167,6 +173,7 @@ class _Embedding:
                 buffer.expect()
                 await self._room.ease()
                 await dispatcher.put(item)
+                self.text_bytes += item.bytes
             elif isinstance(item, Copies):
                 buffer.add_copies(item)
                 self._stage.advance(len(item.rows))

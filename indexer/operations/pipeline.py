@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from indexer.client import Access, Pool, describe
+from indexer.client import Access, Pool
 from indexer.config import RunConfig
 from indexer.embedding.memory import check_unit_memory
 from indexer.embedding.pools import check_chunking
 from indexer.embedding.units import Embedded, embed_units
-from indexer.errors import ModelMismatchError, PoolError
 from indexer.index import generations, index_rule, measure
 from indexer.index.generations import Generation
 from indexer.index.measure import Built
@@ -25,8 +24,9 @@ from indexer.inputs import files as inputs
 from indexer.inputs.files import SkippedFile
 from indexer.operations import planning
 from indexer.operations.planning import Asked, Planned
+from indexer.operations.reach import reach
 from indexer.plan import Plan, Unit
-from indexer.progress import Stage, say
+from indexer.progress import Observer, Stage, say
 from indexer.store.layout import Layout
 from indexer.store.ledger import Receipt, claim_folder, committed, committed_units
 from indexer.store.liveness import dead_rows
@@ -46,6 +46,7 @@ class Summary:
         generation: The FAISS index in use.
         embedded: Documents that this run embedded; the others were there.
         reused: Documents whose vectors were copied from another with the same text.
+        text_bytes: Bytes of text that were sent to the pools.
         skipped: Inputs that could not be read and were left out.
         vanished: Inputs that are no longer named; their rows stay.
         seconds: Wall time of each stage, by name.
@@ -57,13 +58,20 @@ class Summary:
     generation: Generation
     embedded: int
     reused: int
+    text_bytes: int
     skipped: tuple[SkippedFile, ...]
     vanished: tuple[str, ...]
     seconds: dict[str, float]
 
 
-def run_index(config: RunConfig, targets: Sequence[str], access: Access, console: Console) -> Summary:
-    """Makes, completes or updates an index with the pools at `targets`.
+def run_index(
+    config: RunConfig,
+    targets: Sequence[str],
+    access: Access,
+    console: Console,
+    observer: Observer | None = None,
+) -> Summary:
+    """Makes, completes or updates an index with the pools at `targets`; `observer` is told how far it is.
 
     Raises:
         IndexerError: Any of the tree in `errors`; what was committed stays, and the same call goes on.
@@ -79,7 +87,7 @@ def run_index(config: RunConfig, targets: Sequence[str], access: Access, console
         wait_seconds = min(config.flow.connect_seconds, config.flow.retry_seconds)
         pools = reach(targets, access, wait_seconds, console)
         asked = Asked(config, tuple(files), tuple(skipped), next(iter(pools.values())).model)
-    return _Run(asked, layout, pools, access, console, seconds).to_the_end()
+    return _Run(asked, layout, pools, access, console, observer, seconds).to_the_end()
 
 
 class _Run:
@@ -90,12 +98,13 @@ class _Run:
         pools: dict[str, Pool],
         access: Access,
         console: Console,
+        observer: Observer | None,
         seconds: dict[str, float],
     ) -> None:
         self._asked, self._config, self._root = asked, asked.config, layout
         self._pools, self._access, self._console = pools, access, console
-        self._seconds = seconds
-        self._embedded = self._reused = 0
+        self._observer, self._seconds = observer, seconds
+        self._embedded = self._reused = self._text_bytes = 0
 
     def to_the_end(self) -> Summary:
         """Goes round until nothing is missing: others may add to the plan, or leave units undone."""
@@ -158,10 +167,11 @@ class _Run:
                 if first is not None:
                     work: Embedded = embed_units(
                         self._config, layout, plan, self._pools, self._access, drawn.again(first), receipts,
-                        self._console, refused,
+                        self._console, refused, self._observer,
                     )  # fmt: skip
                     self._embedded += sum(receipt.documents for receipt in work.receipts.values())
                     self._reused += work.reused
+                    self._text_bytes += work.text_bytes
                 elif not told:
                     told = True
                     say(self._console, f"{len(missing):,} units are embedded by others; waiting for them")
@@ -171,7 +181,9 @@ class _Run:
                     time.sleep(_POLL_SECONDS)
 
     def _summary(self, planned: Planned, receipts: tuple[Receipt, ...]) -> Summary:
-        generation = _generation(planned.layout, planned.plan, receipts, self._config, self._console)
+        generation = _generation(
+            planned.layout, planned.plan, receipts, self._config, self._console, self._observer
+        )
         return Summary(
             planned.layout,
             planned.plan,
@@ -179,6 +191,7 @@ class _Run:
             generation,
             self._embedded,
             self._reused,
+            self._text_bytes,
             self._asked.skipped,
             planned.vanished,
             self._seconds,
@@ -217,36 +230,13 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
         seconds[name] = seconds.get(name, 0.0) + time.monotonic() - start
 
 
-def reach(targets: Sequence[str], access: Access, wait_seconds: float, console: Console) -> dict[str, Pool]:
-    """Returns the pools that answer, by address; all serve one model.
-
-    Raises:
-        PoolError: None answers.
-        ModelMismatchError: Two serve different models.
-    """
-    pools: dict[str, Pool] = {}
-    errors = []
-    for target in targets:
-        try:
-            pools[target] = describe(target, access, wait_seconds)
-        except PoolError as error:
-            errors.append(error)
-    if not pools:
-        raise errors[0]
-    for unreached in errors:
-        say(console, f"warning: {unreached}")
-    (first, pool), *others = pools.items()
-    for target, other in others:
-        if other.model.fingerprint != pool.model.fingerprint:
-            raise ModelMismatchError(
-                f"worker {first} serves model {pool.model.label()} and worker {target} serves "
-                f"{other.model.label()}; all must serve one model"
-            )
-    return pools
-
-
 def _generation(
-    layout: Layout, plan: Plan, receipts: tuple[Receipt, ...], config: RunConfig, console: Console
+    layout: Layout,
+    plan: Plan,
+    receipts: tuple[Receipt, ...],
+    config: RunConfig,
+    console: Console,
+    observer: Observer | None,
 ) -> Generation:
     """Returns the FAISS index of what is alive in these units, built and tuned unless it stands.
 
@@ -262,7 +252,7 @@ def _generation(
         alive = living(layout, receipts, dead)
         choice = generations.choose(standing, alive, plan.model.dim, config.index_key, config.wishes)
         say(console, choice.reason)
-        with Stage(console, "indexing", count, noun="vectors") as stage:
+        with Stage(console, "indexing", count, noun="vectors", observer=observer) as stage:
             standing = generations.update(
                 layout, plan, receipts, dead, choice.key, stage.advance,
                 build_memory=config.wishes.build_memory_bytes,
