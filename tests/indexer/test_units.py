@@ -4,7 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -20,7 +23,15 @@ from indexer.errors import PlanError, StoreError
 from indexer.plan import InputFile, Model, Plan, Unit, make_plan
 from indexer.store import ledger
 from indexer.store.layout import Layout
-from indexer.store.unit_file import read_rejects, read_unit
+from indexer.store.unit_file import (
+    Chunks,
+    UnitTable,
+    read_documents,
+    read_rejects,
+    read_unit,
+    read_unit_pieces,
+    unit_bytes,
+)
 
 MODEL = Model(fingerprint="f" * 64, name="four", dim=4, normalized=False)
 
@@ -120,6 +131,80 @@ def test_a_committed_unit_reads_back(tmp_path: Path, kind: VectorType) -> None:
     assert schema.names == ["row", "doc_id", "content_hash", "embedding", "token_count", "truncated"]
 
 
+@pytest.fixture(params=[VectorType.FLOAT32, VectorType.FLOAT16])
+def unit_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A unit's file with chunks, in several row groups, as a commit leaves it."""
+    unit, rows = Unit(0, 0, 0, 3, 0), np.array([0, 1, 1, 2], dtype=np.int64)
+    ints = np.arange(4, dtype=np.int32)
+    table = UnitTable(
+        unit=unit,
+        rows=rows,
+        doc_ids=["a", "ü", "ü", "c"],
+        vectors=np.arange(16, dtype=request.param.value).reshape(4, 4) / 4,
+        token_counts=ints + 3,
+        truncated=rows == 2,
+        hashes=np.frombuffer(b"".join(_hashes([0, 1, 1, 2])), np.uint8).reshape(-1, 16),
+        chunks=Chunks(np.array([0, 0, 1, 0], dtype=np.int32), ints * 10, ints * 10 + 9),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("indexer.store.unit_file._GROUP_BYTES", 2 * 4 * table.vectors.itemsize)
+        path = tmp_path / "000000.parquet"
+        path.write_bytes(unit_bytes(table, MODEL))
+    assert pq.ParquetFile(path).num_row_groups == 2
+    return path
+
+
+VALUES = [[row + at / 4 for at in range(4)] for row in range(4)]
+
+
+def test_pandas_reads_a_unit(unit_file: Path) -> None:
+    """Pandas reads every column, vectors as arrays."""
+    frame = pd.read_parquet(unit_file)
+    assert [list(vector) for vector in frame["embedding"]] == VALUES
+    assert frame["doc_id"].tolist() == ["a", "ü", "ü", "c"]
+    assert frame["content_hash"].tolist() == _hashes([0, 1, 1, 2])
+    assert frame["chunk_stop"].tolist() == [9, 19, 29, 39]
+    assert frame["truncated"].tolist() == [False, False, False, True]
+
+
+def test_polars_reads_a_unit(unit_file: Path) -> None:
+    """Polars reads every column, vectors as an array of fixed width."""
+    frame = pl.read_parquet(unit_file)
+    assert frame["embedding"].to_list() == VALUES
+    assert frame["embedding"].dtype.is_nested()
+    assert frame["row"].to_list() == [0, 1, 1, 2]
+    assert frame["content_hash"].to_list() == _hashes([0, 1, 1, 2])
+    assert frame.filter(pl.col("doc_id") == "ü")["chunk"].to_list() == [0, 1]
+
+
+def test_duckdb_reads_a_unit(unit_file: Path) -> None:
+    """DuckDB queries a unit, and its footer says which model made the vectors."""
+    query = f"select embedding, doc_id, chunk_start from '{unit_file}' where row = 1 order by chunk"  # noqa: S608
+    found = duckdb.sql(query).fetchall()
+    assert [(list(vector), doc_id, start) for vector, doc_id, start in found] == [
+        (VALUES[1], "ü", 10),
+        (VALUES[2], "ü", 20),
+    ]
+    footer = duckdb.sql(f"select key, value from parquet_kv_metadata('{unit_file}')").fetchall()  # noqa: S608
+    told = {bytes(key).decode(): bytes(value).decode() for key, value in footer}
+    assert told["embedpool.fingerprint"] == MODEL.fingerprint
+    assert (told["embedpool.model"], told["embedpool.dim"]) == ("four", "4")
+
+
+def test_parts_of_a_unit_are_read_alone(unit_file: Path) -> None:
+    """Some documents with all their chunks, or the unit in pieces, are what reading all gives."""
+    whole = read_unit(unit_file, doc_ids=True, vectors=True, hashes=True, chunks=True, counts=True)
+    some = read_documents(unit_file, np.array([1, 7], dtype=np.int64))
+    assert (some.rows.tolist(), some.doc_ids, some.vectors.tolist()) == ([1, 1], ["ü", "ü"], VALUES[1:3])
+    assert some.chunks is not None
+    assert (some.chunks.numbers.tolist(), some.token_counts.tolist()) == ([0, 1], [4, 5])
+    assert read_documents(unit_file, np.array([7], dtype=np.int64)).vectors.shape == (0, 4)
+    pieces = list(read_unit_pieces(unit_file, vectors=True, hashes=True))
+    assert np.array_equal(np.concatenate([piece.vectors for piece in pieces]), whole.vectors)
+    assert np.array_equal(np.concatenate([piece.hashes for piece in pieces]), whole.hashes)
+    assert {piece.fingerprint for piece in pieces} == {MODEL.fingerprint}
+
+
 def test_the_same_unit_is_the_same_bytes(tmp_path: Path) -> None:
     """Files hold no time, no host and no chance: written twice they are byte-identical."""
     plan = _plan(5)
@@ -188,11 +273,11 @@ def test_another_plan_is_refused_with_what_to_do(tmp_path: Path) -> None:
     """The error names the index, every difference and the two ways out."""
     plan, layout = _plan(5), Layout(tmp_path)
     ledger.freeze_plan(layout, plan)
-    ledger.check_same(layout, ledger.load_plan(layout), plan)
-    other = dataclasses.replace(plan, model=dataclasses.replace(MODEL, fingerprint="0" * 64))
+    ledger.check_same(layout, ledger.load_plan(layout), plan.config, MODEL)
+    other = dataclasses.replace(MODEL, fingerprint="0" * 64)
     with pytest.raises(
         PlanError, match=r"four \(ffffffffffff\), the pool serves four \(000000000000\).*--output"
     ):
-        ledger.check_same(layout, ledger.load_plan(layout), other)
+        ledger.check_same(layout, ledger.load_plan(layout), plan.config, other)
     with pytest.raises(StoreError, match=r"is no index: it has no plan\.json"):
         ledger.load_plan(Layout(tmp_path / "none"))
