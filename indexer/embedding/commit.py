@@ -14,7 +14,8 @@ from indexer.errors import StoreError
 from indexer.plan import Plan, Unit
 from indexer.store.layout import Layout
 from indexer.store.ledger import Receipt, commit_unit, sha256
-from indexer.store.unit_file import read_documents, read_rejects, read_unit, rejects_bytes, unit_bytes
+from indexer.store.unit_documents import read_documents
+from indexer.store.unit_file import read_rejects, read_unit, rejects_bytes, unit_bytes
 
 
 class Originals:
