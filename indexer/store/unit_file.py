@@ -22,9 +22,13 @@ from indexer.inputs.parquet import DAMAGE, first_line
 from indexer.plan import Model, Unit
 
 _FOOTER = "embedpool."  # prefix of our keys in a unit's footer
-# Bytes of vectors in a row group: a reader that wants few rows of a large unit reads little. Arbitrary; a unit
-# of usual size is one row group.
+UNIT_FORMAT = "2"  # where things lie in a unit's file; its footer tells it
+# Bytes of vectors in a row group: a reader holds little of a large unit. Arbitrary; a unit of usual size is
+# one row group.
 _GROUP_BYTES = 8 << 20
+# Bytes after which a page ends: never before its row group does. So the values of a row group's vectors lie
+# behind each other, at the end of their column: `unit_documents` reads some of them without decoding all.
+_PAGE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -123,13 +127,13 @@ def _written(table: Any, group_rows: int) -> memoryview:
     compression = {plain.get(name, name): "NONE" if name in plain else "ZSTD" for name in table.schema.names}
     pq.write_table(
         table, sink, compression=compression, use_dictionary=False, write_statistics=False,
-        write_page_checksum=True, row_group_size=max(1, group_rows),
+        write_page_checksum=True, row_group_size=max(1, group_rows), data_page_size=_PAGE_BYTES,
     )  # fmt: skip
     return memoryview(sink.getvalue())
 
 
 def _identity(model: Model) -> dict[str, object]:
-    return {"fingerprint": model.fingerprint, "model": model.name, "dim": model.dim}
+    return {"fingerprint": model.fingerprint, "model": model.name, "dim": model.dim, "format": UNIT_FORMAT}
 
 
 @dataclass(frozen=True)
@@ -167,9 +171,9 @@ def read_unit(
     counts: bool = False,
 ) -> StoredUnit:
     """Reads columns of a unit's file; raises StoreError when it is damaged or gone."""
-    wanted = _Wanted(doc_ids, vectors, hashes, chunks, counts)
-    with _opened(path) as file:
-        return _stored(file.read(wanted.columns(file), use_threads=False), wanted)
+    wanted = Wanted(doc_ids, vectors, hashes, chunks, counts)
+    with opened_unit(path) as file:
+        return stored_unit(file.read(wanted.columns(file), use_threads=False), wanted)
 
 
 def read_unit_pieces(
@@ -182,39 +186,24 @@ def read_unit_pieces(
     counts: bool = False,
 ) -> Iterator[StoredUnit]:
     """Yields what `read_unit` returns in pieces of some MiB, whatever the size of the unit."""
-    wanted = _Wanted(doc_ids, vectors, hashes, chunks, counts)
-    with _opened(path) as file:
+    wanted = Wanted(doc_ids, vectors, hashes, chunks, counts)
+    with opened_unit(path) as file:
         for number in range(file.num_row_groups):
-            yield _stored(file.read_row_group(number, wanted.columns(file), use_threads=False), wanted)
-
-
-def read_documents(path: Path, rows: NDArray[np.int64]) -> StoredUnit:
-    """Returns all columns of the documents of these rows, int64 `[n]` rising, that the unit has.
-
-    Reads no more of a large unit than holds them. Raises StoreError when the file is damaged or gone.
-    """
-    wanted = _Wanted(doc_ids=True, vectors=True, hashes=True, chunks=True, counts=True)
-    with _opened(path) as file:
-        there = np.isin(file.read(["row"], use_threads=False)["row"].to_numpy(), rows)
-        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-        parts = np.split(there, np.cumsum(sizes)[:-1]) if sizes else []
-        groups = [number for number, part in enumerate(parts) if part.any()]
-        table = file.read_row_groups(groups, wanted.columns(file), use_threads=False)
-        keep = np.concatenate([parts[number] for number in groups]) if groups else np.zeros(0, np.bool_)
-        return _stored(table.filter(pa.array(keep)), wanted)
+            yield stored_unit(file.read_row_group(number, wanted.columns(file), use_threads=False), wanted)
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """Which columns to read."""
+class Wanted:
+    """Which columns to read; that of rows always."""
 
-    doc_ids: bool
-    vectors: bool
-    hashes: bool
-    chunks: bool
-    counts: bool
+    doc_ids: bool = False
+    vectors: bool = False
+    hashes: bool = False
+    chunks: bool = False
+    counts: bool = False
 
     def columns(self, file: Any) -> list[str]:
+        """Returns the names of those that an open file has."""
         groups = (
             (True, ("row",)),
             (self.doc_ids, ("doc_id",)),
@@ -227,7 +216,8 @@ class _Wanted:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened_unit(path: Path) -> Iterator[Any]:
+    """Opens a unit's file; raises StoreError when it is damaged or gone, also when the block finds that."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
@@ -237,7 +227,8 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _stored(table: Any, wanted: _Wanted) -> StoredUnit:
+def stored_unit(table: Any, wanted: Wanted) -> StoredUnit:
+    """Returns the columns of a table that was read from a unit's file."""
     chunks = None
     if "chunk" in table.schema.names:
         chunks = Chunks(*(table[name].to_numpy() for name in ("chunk", "chunk_start", "chunk_stop")))

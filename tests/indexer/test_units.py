@@ -23,10 +23,10 @@ from indexer.errors import PlanError, StoreError
 from indexer.plan import InputFile, Model, Plan, Unit, make_plan
 from indexer.store import ledger
 from indexer.store.layout import Layout
+from indexer.store.unit_documents import read_documents
 from indexer.store.unit_file import (
     Chunks,
     UnitTable,
-    read_documents,
     read_rejects,
     read_unit,
     read_unit_pieces,
@@ -195,7 +195,8 @@ def test_parts_of_a_unit_are_read_alone(unit_file: Path) -> None:
     """Some documents with all their chunks, or the unit in pieces, are what reading all gives."""
     whole = read_unit(unit_file, doc_ids=True, vectors=True, hashes=True, chunks=True, counts=True)
     some = read_documents(unit_file, np.array([1, 7], dtype=np.int64))
-    assert (some.rows.tolist(), some.doc_ids, some.vectors.tolist()) == ([1, 1], ["ü", "ü"], VALUES[1:3])
+    assert (some.rows.tolist(), some.vectors.tolist()) == ([1, 1], VALUES[1:3])
+    assert [row.tobytes() for row in some.hashes] == _hashes([1, 1])
     assert some.chunks is not None
     assert (some.chunks.numbers.tolist(), some.token_counts.tolist()) == ([0, 1], [4, 5])
     assert read_documents(unit_file, np.array([7], dtype=np.int64)).vectors.shape == (0, 4)
@@ -203,6 +204,50 @@ def test_parts_of_a_unit_are_read_alone(unit_file: Path) -> None:
     assert np.array_equal(np.concatenate([piece.vectors for piece in pieces]), whole.vectors)
     assert np.array_equal(np.concatenate([piece.hashes for piece in pieces]), whole.hashes)
     assert {piece.fingerprint for piece in pieces} == {MODEL.fingerprint}
+
+
+@given(st.data(), st.sampled_from(list(VectorType)), st.integers(1, 40))
+def test_some_documents_are_those_of_the_whole_unit(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, kind: VectorType, group: int
+) -> None:
+    """Whichever rows are asked for, of row groups of any size, they are what reading the whole unit gives."""
+    count = data.draw(st.integers(0, 60))
+    rows = np.sort(
+        np.array(data.draw(st.lists(st.integers(0, 99), min_size=count, max_size=count)), np.int64)
+    )
+    ints = np.arange(count, dtype=np.int32)
+    values = np.random.default_rng(count).standard_normal((count, 4)).astype(kind.value)
+    hashes = np.frombuffer(b"".join(_hashes(rows.tolist())), np.uint8).reshape(-1, 16)
+    unit = Unit(0, 0, 0, 100, 0)
+    table = UnitTable(
+        unit, rows, ["d"] * count, values, ints, ints % 2 == 0, hashes, Chunks(ints, ints + 1, ints + 2)
+    )
+    path = tmp_path_factory.mktemp("unit") / "a.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("indexer.store.unit_file._GROUP_BYTES", group * 4 * values.itemsize)
+        path.write_bytes(unit_bytes(table, MODEL))
+    whole = read_unit(path, vectors=True, hashes=True, chunks=True, counts=True)
+    assert np.array_equal(whole.vectors, values)
+    wanted = np.array(sorted(data.draw(st.sets(st.integers(0, 99)))), dtype=np.int64)
+    some, keep = read_documents(path, wanted), np.isin(rows, wanted)
+    assert some.vectors.tobytes() == values[keep].tobytes()
+    for name in ("rows", "hashes", "token_counts", "truncated"):
+        assert np.array_equal(getattr(some, name), getattr(whole, name)[keep])
+    assert some.chunks is not None
+    assert some.chunks.starts.tolist() == (ints[keep] + 1).tolist()
+
+
+def test_a_large_row_group_is_read_in_place(tmp_path: Path) -> None:
+    """Also where vectors fill several MiB, those of a few documents are the stored ones, bit for bit."""
+    count, dim = 12_000, 384
+    values = np.random.default_rng(1).standard_normal((count, dim)).astype(np.float32)
+    ints = np.ones(count, dtype=np.int32)
+    rows, ids = np.arange(count), [f"d{row}" for row in range(count)]
+    hashes = np.zeros((count, 16), dtype=np.uint8)
+    table = UnitTable(Unit(0, 0, 0, count, 0), rows, ids, values, ints, ints > 1, hashes)
+    (tmp_path / "a.parquet").write_bytes(unit_bytes(table, dataclasses.replace(MODEL, dim=dim)))
+    wanted = np.array([0, 1, 5460, 5461, 5462, 7000, count - 1], dtype=np.int64)
+    assert read_documents(tmp_path / "a.parquet", wanted).vectors.tobytes() == values[wanted].tobytes()
 
 
 def test_the_same_unit_is_the_same_bytes(tmp_path: Path) -> None:
