@@ -1,8 +1,9 @@
 """Reads some documents of a unit without decoding its other vectors.
 
 A Parquet reader decodes every value of a column to give one row of it, some 5 ms for a unit of 2,048 × 384
-values. Units are written so that the values of a row group's vectors are the last bytes of their column, plain
-and in order (see `unit_file`): a few of them are a read of a few bytes. Checksums of pages are not compared.
+values. Units are written so that the values of a row group's vectors are the last bytes of their column,
+plain and in order (see `unit_file`): a few of them are a read of a few bytes. Checksums of pages are not
+compared.
 """
 
 import os
