@@ -18,11 +18,10 @@ def summary_lines(output: Path, summary: Summary) -> Iterator[str]:
     """Yields the lines that close a run."""
     tokens = sum(receipt.tokens for receipt in summary.receipts)
     cut = sum(receipt.truncated for receipt in summary.receipts)
-    documents = sum(receipt.documents for receipt in summary.receipts)
     reasons = reject_reasons(summary)
     if not summary.embedded:
         yield f"{output} is complete: nothing was left to embed"
-    yield f"documents  {documents:,} embedded ({tokens:,} tokens; {cut:,} cut at the end)"
+    yield f"documents  {summary.documents:,} embedded ({tokens:,} tokens; {cut:,} cut at the end)"
     if reasons:
         total = sum(reasons.values())
         named = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))

@@ -63,6 +63,11 @@ class Summary:
     vanished: tuple[str, ...]
     seconds: dict[str, float]
 
+    @property
+    def documents(self) -> int:
+        """Documents that can be found."""
+        return sum(receipt.documents for receipt in self.receipts) - self.generation.meta.dead
+
 
 def run_index(
     config: RunConfig,

@@ -80,7 +80,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
     meta = summary.generation.meta
     seconds = summary.seconds["embed"]
     return {
-        "documents": sum(receipt.documents for receipt in summary.receipts),
+        "documents": summary.documents,
         "vectors": meta.count,
         "rows": summary.plan.rows,
         "replaced_or_deleted": meta.dead,
