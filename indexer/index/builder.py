@@ -1,11 +1,13 @@
 """Builds what a generation lacks: its template, its shards, the list of dead rows.
 
-Guarantees: the same units, dead rows, key and memory give the same bytes, whatever was killed in between: a
-build starts with an empty folder, and every shard is a filled copy of the template's file.
+Guarantees: the same units, dead rows, key and memory give the same bytes, whatever was killed in between:
+every shard is a filled copy of the template's file. A file gets its name when it is whole, so a build that
+was killed goes on with what it had, as long as its stamp says that it would make the same.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,9 +24,10 @@ from indexer.index.unit_vectors import Vectors, dead_bytes, living, read_dead, v
 from indexer.plan import Plan
 from indexer.store.durable import durable_stream, make_folder, remove, write_durable
 from indexer.store.layout import Layout
-from indexer.store.ledger import Receipt, sha256, source_digest
+from indexer.store.ledger import Receipt, file_sha256, sha256, source_digest
 
 DEAD, TEMPLATE = "dead.npy", "template.faiss"
+_STAMP = "building.json"  # there while a generation is built: what goes into it
 _PIECE = ".piece"  # behind a shard's name: parts of it that are joined
 
 
@@ -60,7 +63,7 @@ class Build:
             kept: Its shards that hold what the units hold; some are absorbed by what is new.
         """
         folder = self.layout.generations / self.name
-        _clear(folder)
+        self._begin(folder, standing, kept)
         base = standing if kept else None  # what is filled on, and not made anew
         count = living(self.layout, self.receipts, self.dead)
         template = base.template if base is not None else self._learn(standing, count)
@@ -75,6 +78,7 @@ class Build:
         made = [self._shard(number, group, template, most) for number, group in enumerate(groups)]
         data = dead_bytes(self.dead)
         write_durable(folder / DEAD, data)
+        _clear(folder, {DEAD, TEMPLATE} | {Path(shard.file).name for shard in made})
         return Meta(
             key=self.key,
             planned=base.planned if base is not None else count,
@@ -93,6 +97,23 @@ class Build:
             ),
             tuning=standing.tuning if standing is not None else None,
         )
+
+    def _begin(self, folder: Path, standing: Meta | None, kept: Sequence[Shard]) -> None:
+        """Empties the folder, unless a build of the very same was killed in it."""
+        made_of = {
+            "key": self.key,
+            "model": self.plan.model.fingerprint,
+            "source": source_digest(self.receipts),
+            "dead": sha256(dead_bytes(self.dead)),
+            "memory": self._memory(),
+            "kept": [shard.file for shard in kept],
+            "template": asdict(standing.template) if standing is not None and standing.template else None,
+        }
+        stamp = (json.dumps(made_of, indent=1) + "\n").encode()
+        make_folder(folder)
+        if not (folder / _STAMP).is_file() or (folder / _STAMP).read_bytes() != stamp:
+            _clear(folder)
+            write_durable(folder / _STAMP, stamp)
 
     def _memory(self) -> int:
         return usable_memory() // 2 if self.memory is None else self.memory
@@ -115,8 +136,10 @@ class Build:
         def read() -> Vectors:
             return vector_pieces(self.layout, self.receipts, self.dead)
 
-        index = faiss_build.train(self.key, dim, count, read, self._memory())
-        written = self._write(self.layout.generations / file, index.write, 0)
+        def learn(stream: BinaryIO) -> Written:
+            return faiss_build.train(self.key, dim, count, read, self._memory()).write(stream)
+
+        written = self._write(self.layout.generations / file, learn, 0)
         return Template(file, written.sha256, written.bytes)
 
     def _empty(self, template: Template | None) -> VectorIndex:
@@ -131,7 +154,10 @@ class Build:
         path, empty = self.layout.generations / file, self._empty(template)
         parts = list(split(group, most)) if faiss_build.joins(empty) else [group]
         count = living(self.layout, group, self.dead)
-        if len(parts) == 1:
+        if path.exists():
+            self.advance(sum(receipt.vectors for receipt in group))
+            written = self._write(path, empty.write, count)
+        elif len(parts) == 1:
             written = self._write(path, self._filled(empty, group).write, count)
         else:
             pieces = [self._piece(path, at, part, template) for at, part in enumerate(parts)]
@@ -151,7 +177,7 @@ class Build:
 
     def _piece(self, path: Path, at: int, part: Sequence[Receipt], template: Template | None) -> Path:
         piece = path.with_name(f"{path.name}{_PIECE}{at}")
-        self._write(piece, self._filled(self._empty(template), part).write, None)
+        self._write(piece, lambda stream: self._filled(self._empty(template), part).write(stream), None)
         return piece
 
     def _filled(self, empty: VectorIndex, group: Sequence[Receipt]) -> VectorIndex:
@@ -159,7 +185,9 @@ class Build:
         return faiss_build.fill(empty, self.key, pieces)
 
     def _write(self, path: Path, write: Callable[[BinaryIO], Written], count: int | None) -> Written:
-        """Writes a file of FAISS, and reads it back before it gets its name."""
+        """Writes a file of FAISS, unless it is there, and reads it back before it gets its name."""
+        if path.exists():
+            return Written(path.stat().st_size, file_sha256(path))
         written: list[Written] = []
 
         def check(temporary: Path) -> None:
@@ -186,8 +214,8 @@ class Build:
         return replace(shard, dead=vectors - living(self.layout, its, gone) if len(gone) else 0)
 
 
-def _clear(folder: Path) -> None:
-    """Makes an empty folder: an attempt that was killed may have left files that are wanted no more."""
-    make_folder(folder)
-    for path in folder.iterdir():
-        remove(path)
+def _clear(folder: Path, wanted: Collection[str] = ()) -> None:
+    """Deletes the files of a folder but those of these names: a build that was killed may have left some."""
+    for path in sorted(folder.iterdir()):
+        if path.name not in wanted:
+            remove(path)
