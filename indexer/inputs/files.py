@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from indexer.config import OnError, PlanConfig
-from indexer.documents import Reason
+from indexer.documents import Chunk, Reason, join_texts
 from indexer.errors import InputAwayError, InputError
 from indexer.inputs import parquet
-from indexer.inputs.duplicates import Duplicate, find_duplicate, find_duplicates
+from indexer.inputs.duplicates import find_duplicate, find_duplicates
 from indexer.inputs.globs import resolve
 from indexer.plan import InputFile, Plan, Unit
 
 __all__ = ["SkippedFile", "check_ids", "describe", "place", "refused_ids", "resolve"]
 
 _LOOKERS = 16  # footers read at once: stores answer in tens of ms, and there may be ten thousand files
+_ANY_SIZE = 1 << 62  # bytes: which texts are too large is the pools' to say
 
 
 @dataclass(frozen=True)
@@ -77,16 +78,34 @@ def check_ids(plan: Plan, units: Sequence[Unit] | None = None) -> None:
 def refused_ids(plan: Plan, units: Sequence[Unit] | None = None) -> dict[int, str]:
     """Returns the row ids whose document id an earlier row of these units has, and why they are rejected.
 
-    The same plan gives the same, however often: that of the first row stands. Rows that cannot be read have
-    no id. Takes 8 bytes of memory for each row, and some hundred for each row that is refused.
+    The first row stands that has a text which can be read: no document is lost for the sake of a row that is
+    none. The same plan gives the same, however often. Takes 8 bytes of memory for each row, some hundred for
+    each row whose id stands elsewhere, and reads the texts of units with such rows.
     """
     chosen = plan.units if units is None else units
+    groups: dict[int, list[int]] = {}
+    for twice in find_duplicates(lambda: _ids(plan, chosen, OnError.SKIP), _end(chosen)):
+        groups.setdefault(twice.first, [twice.first]).append(twice.second)
+    no_documents = _no_documents(plan, chosen, {row for rows in groups.values() for row in rows})
+    refused: dict[int, str] = {}
+    for rows in groups.values():
+        first, *later = [row for row in rows if row not in no_documents] or rows[:1]
+        refused |= {row: f"{Reason.DUPLICATE_ID}: also {place(plan, first)}" for row in later}
+    return refused
 
-    def reason(twice: Duplicate) -> str:
-        return f"{Reason.DUPLICATE_ID}: also {place(plan, twice.first)}"
 
-    found = find_duplicates(lambda: _ids(plan, chosen, OnError.SKIP), _end(chosen))
-    return {twice.second: reason(twice) for twice in found}
+def _no_documents(plan: Plan, units: Sequence[Unit], wanted: set[int]) -> set[int]:
+    """Returns those of some row ids whose rows have no text or cannot be read."""
+    touched = [unit for unit in units if not wanted.isdisjoint(range(unit.base, unit.base + unit.rows))]
+    found = set()
+    for chunk in _chunks(plan, touched, plan.config.text_columns, OnError.SKIP):
+        first = chunk.unit.base + chunk.first_row - chunk.unit.start
+        for index in range(len(chunk.ids)):
+            if first + index in wanted:
+                text = join_texts((column[index] for column in chunk.columns), _ANY_SIZE)
+                if chunk.unreadable or isinstance(text, Reason):
+                    found.add(first + index)
+    return found
 
 
 def _end(units: Sequence[Unit]) -> int:
@@ -97,9 +116,17 @@ def _ids(
     plan: Plan, units: Sequence[Unit], on_error: OnError
 ) -> Iterator[tuple[int, Sequence[bytes | None]]]:
     """Yields row id of the first, and ids, of pieces of rows."""
+    for chunk in _chunks(plan, units, (), on_error):
+        yield chunk.unit.base + chunk.first_row - chunk.unit.start, chunk.ids
+
+
+def _chunks(
+    plan: Plan, units: Sequence[Unit], text_columns: Sequence[str], on_error: OnError
+) -> Iterator[Chunk]:
     for number, of_file in groupby(units, key=lambda unit: unit.file):
-        for chunk in parquet.read_chunks(plan.inputs[number], plan.config.id_column, (), of_file, on_error):
-            yield chunk.unit.base + chunk.first_row - chunk.unit.start, chunk.ids
+        yield from parquet.read_chunks(
+            plan.inputs[number], plan.config.id_column, text_columns, of_file, on_error
+        )
 
 
 def place(plan: Plan, row_id: int) -> str:
