@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from indexer.errors import StoreError
 from indexer.search.snapshot import Snapshot, in_use
+from indexer.store.layout import Layout
 
 _TRIES = 5  # to open what CURRENT names, where it moves on in the meantime; arbitrary, updates take seconds
 
@@ -70,11 +71,11 @@ class Following:
 
     def _opened(self, before: Snapshot | None) -> Snapshot:
         for tries_left in reversed(range(_TRIES)):
-            place = in_use(self._root)
+            pointed = Layout(self._root).pointed()
             try:
-                return Snapshot(place, mapped=self._mapped, before=before)
+                return Snapshot(in_use(self._root), mapped=self._mapped, before=before)
             except StoreError:
                 # What CURRENT named a moment ago may be gone by now; else it is damaged.
-                if not tries_left or in_use(self._root) == place:
+                if not tries_left or Layout(self._root).pointed() == pointed:
                     raise
         raise AssertionError("the last try returns or raises")

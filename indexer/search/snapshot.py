@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from indexer.errors import ConfigError, StoreError
 from indexer.index import generations
 from indexer.index.generations import Generation
-from indexer.index.open_index import OpenIndex
 from indexer.search.contents import Contents
 from indexer.search.hits import Ask, Hit
 from indexer.search.nearest import Nearest
-from indexer.store.layout import Layout
-from indexer.store.ledger import load_plan
+from indexer.store.layout import FIRST_EDITION, Layout
+from indexer.store.ledger import load_plan, read_receipt
+
+_READS = 2  # of CURRENT: it may be given another edition between a look at the edition and at the generation
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,21 @@ class Place:
     layout: Layout
     generation: Generation
 
+    @property
+    def name(self) -> str:
+        """The generation's number; of later editions with theirs in front."""
+        edition = self.layout.edition
+        return self.generation.name if edition == FIRST_EDITION else f"{edition:06d}/{self.generation.name}"
+
 
 def in_use(root: Path) -> Place:
     """Returns what an index's CURRENT names now; raises StoreError when it is damaged or there is none."""
-    layout = Layout(root)
-    generation = generations.current(layout)
-    if generation is None:
-        load_plan(layout)  # says what is wrong with a folder that is no index
-        raise StoreError(f"{root} is not complete: run its 'python -m indexer run' command again")
-    return Place(layout, generation)
+    for _ in range(_READS):
+        layout = Layout.in_use(root)
+        if (generation := generations.current(layout)) is not None:
+            return Place(layout, generation)
+    load_plan(layout)  # says what is wrong with a folder that is no index
+    raise StoreError(f"{root} is not complete: run its 'python -m indexer run' command again")
 
 
 class Snapshot:
@@ -72,7 +79,7 @@ class Snapshot:
         self.contents: Contents = shared
         index = generations.open_index(place.layout, place.generation, mapped=mapped)
         self.vectors = index.count
-        self.documents = self._count_documents(index)
+        self.documents = self._count_documents()
         self._nearest = Nearest(index, self.documents, self.plan.end)
 
     @property
@@ -133,8 +140,12 @@ class Snapshot:
             hits = [replace(hit, passage=passage) for hit, passage in zip(hits, passages, strict=True)]
         return hits
 
-    def _count_documents(self, index: OpenIndex) -> int:
+    def _count_documents(self) -> int:
         """Returns the documents that can be found: all vectors, where a document has but one."""
         if not self.plan.config.chunk_tokens:
             return self.vectors
-        return len(np.unique(index.ids())) - self.place.generation.meta.dead
+        meta, layout = self.place.generation.meta, self.place.layout
+        spans = [(shard.first_unit, shard.end_unit) for shard in meta.shards]
+        units = (unit for unit in self.plan.units if any(low <= unit.number < high for low, high in spans))
+        receipts = (read_receipt(layout, unit) for unit in units)
+        return sum(receipt.documents for receipt in receipts if receipt is not None) - meta.dead

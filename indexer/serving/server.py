@@ -83,7 +83,7 @@ async def _serve(
         snapshot = following.snapshot
         _log.info(
             "serving address=%s generation=%s documents=%d",
-            *(address, snapshot.place.generation.name, snapshot.documents),
+            *(address, snapshot.place.name, snapshot.documents),
         )
         del snapshot
         follower = asyncio.create_task(_follow(following))
@@ -116,7 +116,7 @@ async def _follow(following: Following) -> None:
                 snapshot = following.snapshot
                 _log.info(
                     "took up generation=%s documents=%d",
-                    *(snapshot.place.generation.name, snapshot.documents),
+                    *(snapshot.place.name, snapshot.documents),
                 )
                 del snapshot
             told = ""

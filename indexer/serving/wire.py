@@ -81,7 +81,7 @@ def response_of(found: Found, snapshot: Snapshot, embed_seconds: float) -> pb.Se
     """Returns the message of what was found."""
     return pb.SearchResponse(
         results=[pb.Hits(hits=[_hit(hit) for hit in hits]) for hits in found.hits],
-        generation=snapshot.place.generation.name,
+        generation=snapshot.place.name,
         model_fingerprint=snapshot.fingerprint,
         timing=pb.SearchTiming(
             embed_ns=int(embed_seconds * _NS),
@@ -130,7 +130,7 @@ def index_of(
         vectors=snapshot.vectors,
         dim=snapshot.dim,
         key=meta.key,
-        generation=snapshot.place.generation.name,
+        generation=snapshot.place.name,
         model_fingerprint=snapshot.fingerprint,
         model_name=snapshot.plan.model.name,
         search_parameters=dict(meta.search),
