@@ -112,7 +112,7 @@ def measure(key: str, path: Path, number: int, target: float) -> dict[str, Any]:
     seconds = time.monotonic() - started
     grown, size = _own_memory() - before, index.write(_Nowhere()).bytes  # type: ignore[arg-type]
     queries = Queries.foreign(np.concatenate(list(vectors(number, dim, seed=2))))
-    evaluation = tuning.evaluate(index, queries, read, _HITS)
+    evaluation = tuning.evaluate(index, queries, read, _HITS, enough=target)
     chosen = pick(evaluation.points, Wishes(None, target))
     return {
         "key": key,
@@ -142,7 +142,9 @@ def keys(count: int, dim: int, target: float, asked: list[str]) -> Iterator[str]
     for wishes in (
         Wishes(None, target),
         Wishes(None, target, 3),
+        Wishes(full),
         Wishes(full // 3),
+        Wishes(full // 4),
         Wishes(full // 6),
     ):
         choice = index_rule.choose_key(AUTO, count, dim, wishes)

@@ -17,7 +17,7 @@ from indexer.plan import InputFile, Model, Plan, make_plan
 from indexer.store.durable import make_folder
 from indexer.store.layout import Layout
 from indexer.store.ledger import Receipt, commit_unit, sha256
-from indexer.store.unit_file import UnitTable, unit_bytes
+from indexer.store.unit_file import Chunks, UnitTable, unit_bytes
 
 UNIT_ROWS = 64
 
@@ -107,6 +107,24 @@ class Grown:
         order = np.argsort(-(queries @ self.vectors[ids].T), axis=1, kind="stable")[:, :k]
         found: NDArray[np.int64] = ids[order]
         return found
+
+
+def commit_chunks(grown: Grown, vectors: NDArray[np.float32]) -> None:
+    """Commits one unit of documents that have several vectors each, float32 `[rows, chunks, dim]`."""
+    rows, chunks, dim = vectors.shape
+    grown.files.append(rows)
+    grown.there = np.concatenate([grown.there, np.ones(rows, dtype=np.bool_)])
+    unit = grown.plan.units[-1]
+    ones = np.ones(rows * chunks, dtype=np.int32)
+    numbers = np.tile(np.arange(chunks, dtype=np.int32), rows)
+    table = UnitTable(
+        unit, np.repeat(np.arange(rows), chunks), ["d"] * len(ones), vectors.reshape(-1, dim), ones,
+        ones.astype(np.bool_), np.zeros((len(ones), HASH_BYTES), dtype=np.uint8),
+        Chunks(numbers, numbers, numbers + 1),
+    )  # fmt: skip
+    data = unit_bytes(table, grown.plan.model)
+    grown.receipts.append(Receipt(unit, "f" * 64, len(ones), rows, {}, 1, 0, sha256(data), len(data)))
+    commit_unit(grown.layout, grown.receipts[-1], data, b"")
 
 
 def receipt(unit: Any, vectors: int, digest: str, size: int) -> Receipt:

@@ -18,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import StoreError
-from indexer.index import faiss_build, generations
+from indexer.index import faiss_build, generations, tuning
 from indexer.index.faiss_index import VectorIndex
+from indexer.index.measure import Built
 from indexer.index.shards import Shard, absorb
-from tests.indexer.grown import UNIT_ROWS, Grown, receipt, unit_vectors
+from tests.indexer.grown import UNIT_ROWS, Grown, commit_chunks, receipt, unit_vectors
 
 QUERIES = unit_vectors(20, seed=99)
 K = 5
@@ -275,6 +276,30 @@ def test_a_real_process_stays_within_the_memory_for_builds(tmp_path: Path) -> No
     whole, pieces = grown_by(1 << 30), grown_by(4 << 20)
     assert whole > 15_000_000
     assert pieces < whole / 2
+
+
+@pytest.mark.parametrize("key", ["IDMap,Flat", "IVF4,Flat"])
+def test_chunks_share_the_row_id_of_their_document(key: str, tmp_path: Path) -> None:
+    """Each chunk is a hit with its document's id; those of a dead one are gone; recall counts vectors."""
+    grown, chunks = Grown(tmp_path), 3
+    vectors = unit_vectors(2 * UNIT_ROWS * chunks).reshape(2, UNIT_ROWS, chunks, -1)
+    for at, dead in enumerate(([], [5, 70])):
+        commit_chunks(grown, vectors[at])
+        grown.kill(dead)
+        generation = grown.update(key)
+        ids = np.repeat(np.arange(len(grown.there)), chunks)
+        alive = ~np.isin(ids, grown.dead)
+        assert generation.meta.count == grown.open().count == alive.sum()
+        assert np.array_equal(
+            generations.expected_ids(grown.layout, generation, grown.receipts), grown.open().ids()
+        )
+        order = np.argsort(-(QUERIES @ vectors[: at + 1].reshape(-1, 16)[alive].T), axis=1)[:, :7]
+        assert np.array_equal(grown.open().search(QUERIES, 7)[1], ids[alive][order])
+        built = Built(grown.layout, grown.plan, tuple(grown.receipts), generation)
+        queries = tuning.held_out(built.read, built.count, 40)
+        evaluation = tuning.evaluate(grown.open(), queries, built.read, 10, also={"nprobe": 4})
+        assert evaluation.points[-1].recall == 1
+    assert grown.update(key, full=True).meta.vectors == alive.sum()
 
 
 def test_damage_is_one_clear_error(tmp_path: Path) -> None:
