@@ -1,5 +1,6 @@
 """The library and the command of searches, on indexes made by `run`, against brute force over their units."""
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -156,6 +157,58 @@ def test_hits_carry_columns_and_bad_asks_are_told(corpus: _Corpus, tmp_path: Pat
                 searcher.search(["a"], **ask)
         with pytest.raises(ConfigError, match="no finite number"):
             searcher.search_vectors(np.full((1, 32), np.nan))
+
+
+def test_the_command_shows_columns_filters_and_passages(
+    corpus: _Corpus, indexer: Any, tmp_path: Path
+) -> None:
+    """JSON has all, people see the beginning."""
+    index = corpus.index(tmp_path / "index", "--chunk-tokens", "32", "--chunk-overlap", "8")
+    ask = ["search", "--index", index, "--worker", corpus.pool, "-k", "3", "--columns", "lang, year"]
+    ask += ["--filter", "lang = 'de' and year < 2010", "--passages", "open a socket"]
+    (line,) = indexer.run(*ask, "--json").stdout.splitlines()
+    hits = json.loads(line)["hits"]
+    lines = indexer.run(*ask).stdout.splitlines()
+    assert len(hits) == len(lines) == 3
+    for hit, said in zip(hits, lines, strict=True):
+        row = corpus.rows[hit["doc_id"]]
+        assert hit["columns"] == {"lang": "de", "year": row["year"]}
+        place = hit["passage"]
+        assert 0 <= place["start"] < place["stop"] <= len(row["title"] or "") + 1 + len(row["text"])
+        assert said.split()[2:] == [
+            hit["doc_id"],
+            f"[{place['start']}:{place['stop']}]",
+            "lang=de",
+            f"year={row['year']}",
+        ]
+    wrong = indexer.run(*ask[:-2], "--filter", "lang ==", "words", code=2)
+    assert "filter" in wrong.stderr
+
+
+@pytest.mark.parametrize("key", ["Flat", "IVF40,Flat"])
+def test_chunks_are_found_as_documents_with_their_passage(key: str, corpus: _Corpus, tmp_path: Path) -> None:
+    """Each document once, by its nearest chunk, which the passage names; k documents, not k chunks."""
+    arguments = ("--chunk-tokens", "24", "--chunk-overlap", "8", "--index-key", key)
+    index = corpus.index(tmp_path / "index", *arguments)
+    stored = _stored(index)
+    assert len(stored) > 2 * COUNT
+    queries = np.stack([vector for _, vector, _ in stored[::60]])
+    with Searcher(index) as searcher:
+        assert searcher.count == COUNT
+        for k in (1, 10, COUNT):
+            for hits, query in zip(searcher.search_vectors(queries, k, passages=True), queries, strict=True):
+                assert len({hit.doc_id for hit in hits}) == len(hits) == k
+                if key == "Flat" or k == COUNT:
+                    _agree(hits, _best(stored, query, k))
+                assert all(_is_nearest(stored, hit, query) for hit in hits)
+
+
+def _is_nearest(stored: list[tuple[str, Any, tuple[int, int]]], hit: Hit, query: Any) -> bool:
+    """Whether the chunk that a hit tells is in the document and has its score."""
+    assert hit.passage is not None
+    place = (hit.passage.start, hit.passage.stop)
+    scores = [float(vector @ query) for name, vector, at in stored if name == hit.doc_id and at == place]
+    return bool(np.isclose(max(scores), hit.score, atol=1e-5))
 
 
 def test_columns_of_an_input_that_changed_are_refused(corpus: _Corpus, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_no_search_fails_while_the_index_changes(
 ) -> None:
     """Added, deleted, compacted: each is found out soon, and hits are those of one whole generation.
 
-    Hundreds of searches with columns, filters and ids go on meanwhile, of mapped files too that are deleted, and
+    Hundreds of searches with columns and filters go on meanwhile, of mapped files that are deleted, too, and
     none fails.
     """
     pool = start_worker(tiny_bundle, "--processes", "1").address
