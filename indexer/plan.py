@@ -9,17 +9,13 @@ units go on with the numbers and bases. A file that changed stands among the inp
 counts.
 """
 
-import json
 from bisect import bisect_right
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
-from indexer.config import PlanConfig, VectorType
+from indexer.config import PlanConfig
 from indexer.errors import StoreError
-from indexer.sealed import check_seal, sealed_json
 
-SCHEMA_VERSION = 2
 SEPARATOR = "\n"  # between the texts of a document's columns
 
 
@@ -84,7 +80,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Addition:
-    """What a later run adds to a plan; `additions/N.json` is this class as JSON.
+    """What a later run adds to a plan; `store.plan_file` keeps it.
 
     Attributes:
         inputs: Files that are new or have changed, in order.
@@ -92,23 +88,17 @@ class Addition:
         retired: Numbers of earlier units that were never committed and whose file has changed: none will
             ever be.
         duplicates: Whether document ids stand twice among the units, so that later rows are rejected.
-        schema_version: Version of this layout.
     """
 
     inputs: tuple[InputFile, ...]
     units: tuple[Unit, ...]
     retired: tuple[int, ...] = ()
     duplicates: bool = False
-    schema_version: int = SCHEMA_VERSION
-
-    def to_json(self) -> str:
-        """Returns the text of the addition's file."""
-        return sealed_json(asdict(self))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the vectors of an index; `plan.json` is its first part as JSON.
+    """Everything that decides the vectors of an index; `store.plan_file` keeps it.
 
     Attributes:
         inputs: Of all parts, in order; a file that changed stands here once more for each change.
@@ -175,26 +165,21 @@ class Plan:
             )
         return self.units[position]
 
-    def to_json(self) -> str:
-        """Returns the text of `plan.json`, for a plan of one part."""
-        kept = ("inputs", "config", "model", "units", "separator")
-        raw = {name: value for name, value in asdict(self).items() if name in kept}
-        return sealed_json({**raw, "duplicates": bool(self.duplicates), "schema_version": SCHEMA_VERSION})
-
 
 def make_plan(inputs: Sequence[InputFile], config: PlanConfig, model: Model) -> Plan:
     """Returns the plan of one part for inputs in this order."""
     units = tuple(cut_units([file.rows for file in inputs], config.unit_rows, config.limit))
-    return _of_one_part(tuple(inputs), config, model, units)
+    return plan_of_units(tuple(inputs), config, model, units)
 
 
-def _of_one_part(
+def plan_of_units(
     inputs: tuple[InputFile, ...],
     config: PlanConfig,
     model: Model,
     units: tuple[Unit, ...],
     separator: str = SEPARATOR,
 ) -> Plan:
+    """Returns the plan of one part that has these units."""
     end = units[-1].base + units[-1].rows if units else 0
     return Plan(inputs, config, model, units, separator, end=end, next_unit=len(units))
 
@@ -297,60 +282,3 @@ def changes(old: InputFile, new: InputFile) -> Iterator[str]:
         yield f"input {old.path} had {before}, now {now}"
     elif old.mtime_ns != new.mtime_ns:
         yield f"input {old.path} was written again (same size, other time of change)"
-
-
-def read_plan(text: str) -> Plan:
-    """Reads the text of `plan.json`.
-
-    Raises:
-        StoreError: It is not JSON, of another schema version or has wrong fields.
-    """
-    raw = _raw(text, "plan.json")
-    try:
-        config = dict(raw["config"])
-        config["text_columns"] = tuple(config["text_columns"])
-        config["vector_type"] = VectorType(config["vector_type"])
-        plan = _of_one_part(
-            _inputs(raw), PlanConfig(**config), Model(**raw["model"]), _units(raw), raw["separator"]
-        )
-        return replace(plan, duplicates=frozenset({0} if raw["duplicates"] else ()))
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged("plan.json", error) from error
-
-
-def read_addition(text: str, name: str) -> Addition:
-    """Reads the text of an addition's file of that name; raises StoreError as `read_plan`."""
-    raw = _raw(text, name)
-    try:
-        return Addition(_inputs(raw), _units(raw), tuple(raw["retired"]), raw["duplicates"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(name, error) from error
-
-
-def _raw(text: str, name: str) -> dict[str, Any]:
-    try:
-        raw: dict[str, Any] = json.loads(text)
-        version = raw["schema_version"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(name, error) from error
-    if version != SCHEMA_VERSION:
-        raise StoreError(
-            f"{name} has schema version {version}, this release reads {SCHEMA_VERSION}; "
-            "build the index again with this release"
-        )
-    try:
-        return check_seal(raw)
-    except ValueError as error:
-        raise _damaged(name, error) from error
-
-
-def _damaged(name: str, error: Exception) -> StoreError:
-    return StoreError(f"{name} is damaged ({error!r}); delete the index folder and build it again")
-
-
-def _inputs(raw: Mapping[str, Any]) -> tuple[InputFile, ...]:
-    return tuple(InputFile(**{**file, "row_groups": tuple(file["row_groups"])}) for file in raw["inputs"])
-
-
-def _units(raw: Mapping[str, Any]) -> tuple[Unit, ...]:
-    return tuple(Unit(**unit) for unit in raw["units"])

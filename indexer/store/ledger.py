@@ -13,9 +13,10 @@ from pathlib import Path
 
 from indexer.config import PlanConfig
 from indexer.errors import PlanError, StoreError
-from indexer.plan import Addition, Model, Plan, Unit, differences, read_addition, read_plan
+from indexer.plan import Addition, Model, Plan, Unit, differences
 from indexer.store.durable import TEMPORARY, make_folder, remove, write_durable
 from indexer.store.layout import Layout
+from indexer.store.plan_file import addition_text, plan_text, read_addition, read_plan
 
 SCHEMA_VERSION = 2
 _CHUNK_BYTES = 1 << 20  # read size of a checksum; arbitrary
@@ -140,13 +141,13 @@ def claim_folder(root: Path) -> None:
 def freeze_plan(layout: Layout, plan: Plan) -> None:
     """Writes the plan, once; raises StorageError."""
     make_folder(layout.base)
-    write_durable(layout.plan, plan.to_json().encode())
+    write_durable(layout.plan, plan_text(plan).encode())
 
 
 def freeze_addition(layout: Layout, plan: Plan, addition: Addition) -> Plan:
     """Writes what is added to a plan, once, and returns the new plan; raises StorageError."""
     make_folder(layout.additions)
-    write_durable(layout.addition(len(plan.parts)), addition.to_json().encode())
+    write_durable(layout.addition(len(plan.parts)), addition_text(addition).encode())
     return plan.added(addition)
 
 

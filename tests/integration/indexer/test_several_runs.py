@@ -1,4 +1,4 @@
-"""Several runs on one index at once: each unit is embedded by one of them, and all end with the same bytes."""
+"""Several runs on one index at once: each unit is embedded by one, and all end with the same bytes."""
 
 import signal
 import subprocess
