@@ -129,9 +129,9 @@ def claim_folder(root: Path) -> None:
     """Makes the folder of an index; raises StoreError for one that holds something else."""
     make_folder(root)
     layout = Layout(root)
-    ours = {layout.lock.name, layout.holders.name, layout.claims.name, layout.plan.name + TEMPORARY}
-    foreign = sorted(entry.name for entry in root.iterdir() if entry.name not in ours)
-    if foreign and not layout.plan.exists():
+    ours = (layout.lock.name, layout.holders.name, layout.claims.name, layout.plan.name + TEMPORARY)
+    foreign = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(ours))
+    if foreign and not Layout.in_use(root).plan.exists():
         raise StoreError(
             f"{root} is not empty and holds no index ({foreign[0]} is there); "
             "name an empty or new folder as --output"
