@@ -81,10 +81,14 @@ def read_dead(path: Path) -> NDArray[np.int64]:
         raw = path.read_bytes()
         # Not `np.load`: of a damaged head it makes Python's parser say anything.
         found = np.frombuffer(raw, dtype="<i8", offset=len(dead_bytes(np.empty(0, dtype=np.int64))))
-        if dead_bytes(found) != raw:
-            raise ValueError("it is no list of row ids")
     except (OSError, ValueError) as error:
-        raise StoreError(
-            f"cannot read {path} ({error}); delete CURRENT, and 'run' builds the FAISS index again"
-        ) from error
+        raise _damaged(path, str(error)) from error
+    if dead_bytes(found) != raw:
+        raise _damaged(path, "it is no list of row ids")
     return found
+
+
+def _damaged(path: Path, reason: str) -> StoreError:
+    return StoreError(
+        f"cannot read {path} ({reason}); delete CURRENT, and 'run' builds the FAISS index again"
+    )

@@ -33,6 +33,8 @@ def check_faiss(index: Standing) -> str:
     layout, generation = index.layout, generations.current(index.layout)
     if generation is None:
         raise StoreError("there is no CURRENT: run the same 'run' command to build the FAISS index")
+    if layout.current.read_bytes() != layout.pointer(generation.name).encode():
+        raise StoreError(f"{layout.current} is not as it was written: {_REPAIR}")
     meta, where, model = generation.meta, f"generation {generation.name}", index.plan.model
     check_generation(layout, generation)
     said = (meta.source, meta.fingerprint, meta.dim)

@@ -39,7 +39,7 @@ class Repaired:
         emptied: Units that were damaged, but of a file that was planned again since: they hold nothing now.
         missing: Units in all that `run` has to make, those never made among them.
         removed: Files that nothing named.
-        generation: What was done to the FAISS index: "whole", "found again", "built again" or "left to run".
+        generation: What was done to the FAISS index: whole, found again, built again or left to run.
         reason: Why it was not whole; "" when it was.
     """
 

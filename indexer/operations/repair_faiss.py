@@ -51,9 +51,7 @@ def mend_faiss(index: Standing, missing: int, asked_key: str, console: Console) 
     done = "whole"
     if reason:
         dead = dead_rows(layout, index.plan, index.receipts)
-        done = "found again" if _find(index, dead, old) else "built again"
-        if done == "built again":
-            _build(index, dead, old, asked_key, console)
+        done = "found again" if _find(index, dead, old) else _build(index, dead, old, asked_key, console)
     _restore_setting(layout, old)
     return done, reason
 
@@ -111,8 +109,8 @@ def _find(index: Standing, dead: NDArray[np.int64], old: Sequence[Generation]) -
 
 def _build(
     index: Standing, dead: NDArray[np.int64], old: Sequence[Generation], asked_key: str, console: Console
-) -> None:
-    """Builds the FAISS index anew, by the key of before where a file tells it."""
+) -> str:
+    """Builds the FAISS index anew, by the key of before where a file tells it; returns what was done."""
     layout = index.layout
     count, dim = vectors_of(index.receipts), index.plan.model.dim
     key = asked_key or (old[0].meta.key if old else AUTO)
@@ -122,6 +120,8 @@ def _build(
     remove(layout.current)
     clear(layout, sorted(_files(layout.generations) - {layout.generations / NOTE}))
     renew(index, dead, key, console, full=True)
+    guessed = "" if old or asked_key else f" as {key}, for no file tells the key of before (--index-key)"
+    return f"built again{guessed}"
 
 
 def _files(folder: Path) -> set[Path]:
