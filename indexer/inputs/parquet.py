@@ -180,7 +180,12 @@ def _rows_of_group(file: OpenFile, number: int, own: Sequence[str]) -> Iterator[
         streams.append(batches(file, number, plain, most, _CHUNK_BYTES))
     if coded:
         streams.append(batches(file, number, coded, _DICTIONARY_ROWS, _DICTIONARY_BYTES))
-    yield from _side_by_side(streams, most)
+    for rows, arrays in _side_by_side(streams, most):
+        # What was decoded is turned into Python's bytes a few MiB at a time.
+        step = max(1, _CHUNK_BYTES * rows // max(1, *(array.nbytes for array in arrays.values())))
+        for start in range(0, rows, step):
+            count = min(step, rows - start)
+            yield count, {name: array.slice(start, count) for name, array in arrays.items()}
 
 
 def _side_by_side(streams: Sequence[Iterator[Any]], most: int) -> Iterator[tuple[int, dict[str, Any]]]:

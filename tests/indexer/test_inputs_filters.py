@@ -141,7 +141,7 @@ def _truth(condition: Condition, row: Mapping[str, Any]) -> bool | None:
 _KINDS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint64()]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.sampled_from(_KINDS), st.data())
 def test_numbers_compare_exactly(kind: Any, data: st.DataObject) -> None:
     """Columns of every width against numbers of any size give what Python's numbers give."""
@@ -154,7 +154,7 @@ def test_numbers_compare_exactly(kind: Any, data: st.DataObject) -> None:
     assert found == [_truth(condition, {"n": value}) for value in column]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(
         [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]

@@ -16,6 +16,7 @@ import pytest
 SECONDS = 120.0
 MIB = 1 << 20
 HUGE = 10 * MIB
+LIMIT = 150_000  # rows that are read; a reader that loads whole row groups shows with the first
 
 _READ = """
 import json, sys
@@ -33,9 +34,9 @@ def read(path, config):
     plan = make_plan(described, config, Model("f" * 64, "four", 4, False))
     files.check_ids(plan)
     chunks = parquet.read_chunks(described[0], "doc_id", config.text_columns, plan.units)
-    return sum(len(chunk.ids) for chunk in chunks), sum(rows for rows in described[0].row_groups)
+    return sum(len(chunk.ids) for chunk in chunks)
 
-config = PlanConfig(text_columns=("title", "text"))
+config = PlanConfig(text_columns=("title", "text"), limit=int(sys.argv[3]))
 read(sys.argv[1], config)  # what imports and first calls take is no business of this test
 before = peak()
 print(json.dumps([read(sys.argv[2], config), peak() - before]))
@@ -47,7 +48,7 @@ def _grown(folder: Path, path: Path) -> tuple[int, int]:
     small = folder / "small.parquet"
     pq.write_table(pa.table({name: ["a"] for name in ("doc_id", "title", "text")}), small)
     done = subprocess.run(
-        [sys.executable, "-c", _READ, small, path],
+        [sys.executable, "-c", _READ, small, path, str(LIMIT)],
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -55,8 +56,7 @@ def _grown(folder: Path, path: Path) -> tuple[int, int]:
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr
-    (rows, expected), grown = json.loads(done.stdout)
-    assert rows == expected
+    rows, grown = json.loads(done.stdout)
     return rows, grown
 
 
@@ -117,5 +117,5 @@ def test_reading_stays_within_its_budget(name: str, tmp_path: Path) -> None:
     rows = write(tmp_path / "large.parquet")
     read, grown = _grown(tmp_path, tmp_path / "large.parquet")
     print(f"{name}: grew by {grown / MIB:.0f} of {budget / MIB:.0f} MiB")  # noqa: T201 - shown when it fails
-    assert read == rows
+    assert read == min(rows, LIMIT)
     assert grown <= budget
