@@ -1,7 +1,9 @@
 """The library and the command of searches, on indexes made by `run`, against brute force over their units."""
 
+import gc
 import json
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -228,7 +230,10 @@ def test_columns_of_an_input_that_changed_are_refused(corpus: _Corpus, tmp_path:
 
 
 def test_searches_go_on_while_the_index_is_made_anew(corpus: _Corpus, tmp_path: Path) -> None:
-    """No search fails while a searcher is used by many threads and reloads; each finds one whole index."""
+    """No search fails while a searcher is used by many threads and reloads; each finds one whole index.
+
+    What was left is freed when its last search is done.
+    """
     index = corpus.index(tmp_path / "index", "--index-key", "Flat")
     stored = _stored(index)
     queries = np.stack([vector for _, vector, _ in stored[:8]])
@@ -242,6 +247,7 @@ def test_searches_go_on_while_the_index_is_made_anew(corpus: _Corpus, tmp_path: 
                     _agree(hits, best)
                 searches[number] += 1
 
+        left = weakref.ref(searcher._following.snapshot)
         running = [threads.submit(search, number) for number in range(4)]
         for key in ("IVF4,Flat", "Flat", "HNSW32"):
             corpus.index(index, "--index-key", key)
@@ -250,4 +256,6 @@ def test_searches_go_on_while_the_index_is_made_anew(corpus: _Corpus, tmp_path: 
         stop.set()
         for one in running:
             one.result(WAIT_SECONDS)
+        gc.collect()
+        assert left() is None
     assert min(searches) > 0
