@@ -72,7 +72,7 @@ class Build:
         most = faiss_build.vectors_within(empty, memory)
         limit = None if faiss_build.joins(empty) else most  # what is joined is one shard, however large
         new = self._after(kept)
-        kept = kept[: absorb(kept, sum(receipt.vectors for receipt in new), limit)]
+        kept = kept[: absorb(kept, sum(receipt.vectors for receipt in new), limit, empty.lists)]
         self.advance(sum(receipt.vectors for shard in kept for receipt in units_of(shard, self.receipts)))
         groups = list(split(self._after(kept), limit))
         made = [self._shard(number, group, template, most) for number, group in enumerate(groups)]

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from indexer.store.ledger import Receipt, source_digest
 
 _RATIO = 2  # of the sizes of neighbours
+# Vectors for each inverted list that a shard must have to be left alone: a search finds the lists of each
+# shard anew, which costs about as much as comparing so many. Building them again takes a second or so.
+_LEAST_PER_LIST = 16
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,17 @@ def units_of(shard: Shard, receipts: Sequence[Receipt]) -> list[Receipt]:
     return [receipt for receipt in receipts if shard.first_unit <= receipt.unit.number < shard.end_unit]
 
 
-def absorb(shards: Sequence[Shard], vectors: int, most: int | None = None) -> int:
+def absorb(shards: Sequence[Shard], vectors: int, most: int | None = None, lists: int = 0) -> int:
     """Returns how many shards stay as they are when one of so many vectors comes after them.
 
     Args:
         shards: In the order of units.
         vectors: Vectors that are new; with none, all stay.
         most: Vectors of a shard at most; None for any number.
+        lists: Inverted lists of each.
     """
     kept = len(shards)
-    while kept and vectors and shards[kept - 1].vectors < _RATIO * vectors:
+    while kept and vectors and shards[kept - 1].vectors < max(_RATIO * vectors, _LEAST_PER_LIST * lists):
         if most is not None and shards[kept - 1].vectors + vectors > most:
             break
         kept -= 1

@@ -344,18 +344,19 @@ def test_few_that_are_left_keep_what_many_taught(tmp_path: Path) -> None:
     _check(grown)
 
 
-@given(st.lists(st.integers(1, 10**6), max_size=60))
-def test_shards_are_few_and_vectors_are_built_seldom(sizes: list[int]) -> None:
-    """Whatever is added in whatever order: log2 shards, and each vector in few builds."""
+@given(st.lists(st.integers(1, 10**6), max_size=60), st.integers(0, 4000))
+def test_shards_are_few_and_vectors_are_built_seldom(sizes: list[int], lists: int) -> None:
+    """Whatever is added in whatever order: log2 shards, none but the last small, vectors in few builds."""
     shards: list[Shard] = []
     written = 0
     for number, size in enumerate(sizes):
-        kept = absorb(shards, size)
+        kept = absorb(shards, size, lists=lists)
         total = size + sum(shard.vectors for shard in shards[kept:])
         shards = [*shards[:kept], Shard("", number, number + 1, total, "", "", 0)]
         written += total
         assert len(shards) <= math.log2(sum(sizes[: number + 1])) + 1
-    assert written <= sum(sizes) * (2 + math.log(max(1, sum(sizes)), 1.5))
+        assert all(shard.vectors >= 16 * lists for shard in shards[:-1])
+    assert lists or written <= sum(sizes) * (2 + math.log(max(1, sum(sizes)), 1.5))
 
 
 def test_units_are_taken_whole(tmp_path: Path) -> None:

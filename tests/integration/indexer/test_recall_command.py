@@ -106,6 +106,6 @@ def test_wishes_that_cannot_be_met(corpus: Path, address: str, indexer: Any, tmp
     again = indexer.run(*run, *wishes, code=1).stderr.splitlines()[-1]
     assert again == first
     assert indexer.tree(index) == before
-    least = indexer.run(*run, "--max-index-memory-usage", "60kB").stdout
+    least = indexer.run(*run, "--max-index-memory-usage", "30kB").stdout
     assert "IVF12,SQ8" in least
     indexer.run("verify", "--index", index)
