@@ -163,7 +163,7 @@ class _Run:
         missing = [unit for unit in plan.units if unit.number not in receipts]
         if not missing:
             return
-        refused = planning.refused(plan, missing)
+        refused = planning.refused(plan, missing, self._asked)
         told = False
         with Claims(layout) as claims:
             while missing:

@@ -150,11 +150,16 @@ def _has_duplicates(plan: Plan, units: Sequence[Unit], asked: Asked) -> bool:
     return bool(inputs.refused_ids(plan, units))
 
 
-def refused(plan: Plan, missing: Sequence[Unit]) -> dict[int, str]:
-    """Returns the row ids that are rejects whatever they hold, with the reason, of parts that miss units."""
+def refused(plan: Plan, missing: Sequence[Unit], asked: Asked) -> dict[int, str]:
+    """Returns the row ids that are rejects whatever they hold, with the reason, of parts that miss units.
+
+    Rows of inputs that changed or vanished meanwhile cannot be read any more, and refuse none: where their
+    document ids stand again, the later row counts.
+    """
     found: dict[int, str] = {}
+    there = set(asked.files)
     for number in sorted(plan.duplicates):
         part = plan.part(number)
         if any(unit in part for unit in missing):
-            found |= inputs.refused_ids(plan, part)
+            found |= inputs.refused_ids(plan, [unit for unit in part if plan.inputs[unit.file] in there])
     return found
