@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.config import FlowConfig
 from indexer.documents import count_reasons
+from indexer.embedding.memory import check_growth
 from indexer.embedding.reuse import SeenTexts
 from indexer.embedding.unit import Piece, UnitBuffer
 from indexer.errors import StoreError
@@ -25,10 +27,13 @@ class Originals:
         layout: Where units lie.
         plan: Their plan.
         receipts: Of the units that are committed, by number; grows while this is used.
+        flow: How much a unit may hold.
     """
 
-    def __init__(self, layout: Layout, plan: Plan, receipts: MutableMapping[int, Receipt]) -> None:
-        self._layout, self._receipts = layout, receipts
+    def __init__(
+        self, layout: Layout, plan: Plan, receipts: MutableMapping[int, Receipt], flow: FlowConfig
+    ) -> None:
+        self._layout, self._receipts, self._flow = layout, receipts, flow
         self._units = sorted(plan.units, key=attrgetter("base"))
         self._bases = np.array([unit.base for unit in self._units], dtype=np.int64)
 
@@ -52,6 +57,7 @@ class Originals:
 
         Raises:
             StoreError: A unit that it copies from is damaged or gone.
+            ConfigError: It would become too large.
         """
         sources, rows = buffer.copies()
         units = self._units_of(sources)
@@ -59,9 +65,11 @@ class Originals:
             unit, chosen = self._units[place], units == place
             of_file = sources[chosen] - unit.base + unit.start
             piece, reasons = self._documents(buffer, unit, np.unique(of_file))
-            copied, found = piece.copied(of_file, rows[chosen])
-            buffer.add_piece(copied)
-            for row, source in zip(rows[chosen][~found].tolist(), of_file[~found].tolist(), strict=True):
+            index, counts = piece.places(of_file)
+            check_growth(self._flow, buffer.unit.number, buffer.size_with(len(index)))
+            buffer.add_piece(piece.taken(index, np.repeat(rows[chosen], counts)))
+            absent = counts == 0
+            for row, source in zip(rows[chosen][absent].tolist(), of_file[absent].tolist(), strict=True):
                 if source not in reasons:
                     raise StoreError(
                         f"unit {unit.number} does not hold row {source} any more; delete its receipt, and "

@@ -46,18 +46,15 @@ class Piece:
             chunks = Chunks(*(getattr(self.chunks, one.name)[index] for one in fields(Chunks)))
         return Piece(rows, self.vectors[index], self.token_counts[index], self.truncated[index], chunks)
 
-    def copied(
-        self, sources: NDArray[np.int64], rows: NDArray[np.int64]
-    ) -> tuple["Piece", NDArray[np.bool_]]:
-        """Returns the vectors of documents `sources[i]` as those of `rows[i]`, and which of them are here.
+    def places(self, sources: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Returns where the vectors of documents are, document after document, and how many each has.
 
-        The documents here are in the order of rows.
+        The documents here are in the order of rows; one that is not here has none.
         """
         first = np.searchsorted(self.rows, sources, side="left")
         counts = np.searchsorted(self.rows, sources, side="right") - first
         before = np.cumsum(counts) - counts
-        index = np.repeat(first - before, counts) + np.arange(counts.sum())
-        return self.taken(index, np.repeat(rows, counts)), counts > 0
+        return np.repeat(first - before, counts) + np.arange(counts.sum()), counts
 
 
 class UnitBuffer:
@@ -86,7 +83,12 @@ class UnitBuffer:
     @property
     def size(self) -> int:
         """Bytes that it holds, or will hold with a vector for each row; an estimate."""
-        return max(self._expected, self._bytes)
+        return self.size_with(0)
+
+    def size_with(self, vectors: int) -> int:
+        """Returns the bytes that it would hold with so many vectors more; an estimate."""
+        one = self._nothing.vectors
+        return max(self._expected, self._bytes + vectors * one.shape[1] * int(one.itemsize))
 
     @property
     def complete(self) -> bool:

@@ -140,7 +140,7 @@ class _Embedding:
         self.reused = self.text_bytes = 0
         self._flow, self._layout, self._plan, self._stage = config.flow, layout, plan, stage
         self._on_error = config.on_error
-        self._originals = Originals(layout, plan, self.receipts)
+        self._originals = Originals(layout, plan, self.receipts, config.flow)
         self._room = Room(config.flow.open_units, open_limit(config.flow))
         self._open: dict[int, UnitBuffer] = {}
         self._complete: dict[int, set[int]] = {}  # units that wait for their commit: what they copy from

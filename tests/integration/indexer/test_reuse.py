@@ -225,3 +225,12 @@ def test_chunks_that_outgrow_the_memory_are_told_and_more_memory_goes_on(
     road.embed(tmp_path / "index", plan, rest, standing)
     road.embed(tmp_path / "whole", plan, plan.units)
     assert _tree(tmp_path / "index") == _tree(tmp_path / "whole")
+
+
+def test_copies_of_many_chunks_are_bounded_too(road: Road, tmp_path: Path) -> None:
+    """One long text in every row of a unit takes no more memory than a unit may: that is told as well."""
+    plan = road.plan([_write(tmp_path / "a.parquet", ["word " * 400] * 100)], chunk_tokens=8, unit_rows=100)
+    with pytest.raises(ConfigError, match=r"unit 0 takes .* run again with a larger --mib-units"):
+        road.embed(tmp_path / "index", plan, plan.units, flow=FlowConfig(unit_memory_bytes=1 << 20))
+    done = road.embed(tmp_path / "index", plan, plan.units)
+    assert (done.receipts[0].vectors, done.receipts[0].documents, done.reused) == (6400, 100, 99)
