@@ -87,8 +87,8 @@ class UnitBuffer:
 
     def size_with(self, vectors: int) -> int:
         """Returns the bytes that it would hold with so many vectors more; an estimate."""
-        one = self._nothing.vectors
-        return max(self._expected, self._bytes + vectors * one.shape[1] * int(one.itemsize))
+        one: int = self._nothing.vectors.shape[1] * self._nothing.vectors.itemsize
+        return max(self._expected, self._bytes + vectors * one)
 
     @property
     def complete(self) -> bool:
