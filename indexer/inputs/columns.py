@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from indexer.errors import InputError
+from indexer.inputs.filesystems import first_line
 from indexer.inputs.indexed import IndexedFile, columns_of, folder_numbers, unknown_columns
 from indexer.plan import Plan
 
@@ -121,7 +123,13 @@ class ColumnReader:
                 length = len(arrays[names[0]])
                 here = left[(left >= first) & (left < first + length)]
                 for name in names:
-                    picked[name].take(arrays[name], first, here)
+                    try:
+                        picked[name].take(arrays[name], first, here)
+                    except pa.ArrowException as error:  # an unknown time zone, for example
+                        raise InputError(
+                            f"column '{name}' of {file.file.name} cannot be shown ({first_line(error)}); "
+                            "leave it out"
+                        ) from error
         for name, of_column in picked.items():
             self._cache.keep(group, name, of_column)
         return {name: of_column.values for name, of_column in picked.items()}

@@ -125,6 +125,17 @@ def test_bytes_that_are_no_text_are_shown_all_the_same(write_parquet: WriteParqu
     assert ColumnReader(plan).rows([0, 1], ["text"]) == [{"text": "ok"}, {"text": "�!"}]
 
 
+def test_a_column_that_cannot_be_shown_is_named(write_parquet: WriteParquet, model: Model) -> None:
+    """A time zone that nobody knows is one line, and the other columns are there."""
+    when = pa.array([0], pa.timestamp("us", "No/Where"))
+    path = write_parquet(doc_id=["a"], text=["b"], when=when)
+    config = PlanConfig(text_columns=("text",))
+    plan = make_plan(inputs.describe([str(path)], config)[0], config, model)
+    with pytest.raises(InputError, match=rf"column 'when' of {path} cannot be shown"):
+        ColumnReader(plan).rows([0], ["text", "when"])
+    assert ColumnReader(plan).rows([0], ["text"]) == [{"text": "b"}]
+
+
 def test_only_what_is_needed_is_decoded(write_parquet: WriteParquet, model: Model) -> None:
     """Damage in a row group or column that nobody asked for is not met."""
     texts = [f"some text {row}" for row in range(60)]
