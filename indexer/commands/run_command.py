@@ -20,7 +20,11 @@ _MIB = 1 << 20
 
 @click.command()
 @click.option(
-    "--input", "inputs", multiple=True, required=True, help="Parquet file or glob; may be repeated."
+    "--input",
+    "inputs",
+    multiple=True,
+    required=True,
+    help="Parquet file, folder or glob, local or a URI such as s3://bucket/folder; may be repeated.",
 )
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the index.")
 @pool_options
