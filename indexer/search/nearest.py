@@ -38,7 +38,8 @@ class Nearest:
 
     Args:
         index: The index.
-        documents: Those that it holds; fewer than vectors where they have chunks.
+        documents: Those that it holds, fewer than vectors where they have chunks; too few for the moment in
+            which `compact` has rewritten the units and not yet the index.
         end: One past the highest row id.
     """
 
@@ -66,7 +67,7 @@ class Nearest:
             allowed: Which may be found; None for all.
         """
         possible = self._documents if allowed is None else min(allowed.rows, self._documents)
-        if not len(queries) or not possible:
+        if not len(queries) or not self._index.count or (allowed is not None and not allowed.rows):
             return [[] for _ in queries]
         chosen = None if allowed is None else allowed.chosen
         fetch = first_fetch(k, self._index.count, self._documents)

@@ -148,4 +148,4 @@ class Snapshot:
         spans = [(shard.first_unit, shard.end_unit) for shard in meta.shards]
         units = (unit for unit in self.plan.units if any(low <= unit.number < high for low, high in spans))
         receipts = (read_receipt(layout, unit) for unit in units)
-        return sum(receipt.documents for receipt in receipts if receipt is not None) - meta.dead
+        return max(0, sum(receipt.documents for receipt in receipts if receipt is not None) - meta.dead)
