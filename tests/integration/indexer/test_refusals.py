@@ -1,7 +1,6 @@
 """What a run, a search and a verification refuse: one line that says what to do, and nothing lost."""
 
 import json
-import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -40,27 +39,44 @@ def _error(done: Any) -> str:
 def test_a_changed_request_is_refused_by_name(
     corpus: Path, tiny_bundle: Path, start_worker: StartWorker, indexer: Any, tmp_path: Path
 ) -> None:
-    """Another setting, a touched, longer or missing input: each is named, and the index stays as it was."""
+    """Another setting is named, and the index stays as it was; one of some rows takes no further files."""
     address, index = start_worker(tiny_bundle, "--processes", "1").address, tmp_path / "index"
-    run = ["run", "--input", tmp_path / "*.parquet", "--output", index, "--worker", address]
-    indexer.run(*run)
+    run = ["run", "--input", tmp_path / "*.parquet", "--worker", address]
+    indexer.run(*run, "--output", index)
     before = indexer.tree(index)
     for option, words in (
         (["--limit", "5"], "limit was None, now 5"),
         (["--vector-type", "float16"], "vector type was float32, now float16"),
         (["--text-columns", "text"], "text columns was title,text, now text"),
     ):
-        assert words in _error(indexer.run(*run, *option, code=1))
-    stat = corpus.stat()
-    os.utime(corpus, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
-    assert f"input {corpus} was written again" in _error(indexer.run(*run, code=1))
-    assert "FAIL inputs" in indexer.run("verify", "--index", index, code=1).stdout
-    os.utime(corpus, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert words in _error(indexer.run(*run, "--output", index, *option, code=1))
+    assert indexer.tree(index) == before
+    some = [*run, "--output", tmp_path / "some", "--limit", "5"]
+    indexer.run(*some)
     other = tmp_path / "other.parquet"
     pq.write_table(pa.table({"doc_id": ["x"], "title": ["t"], "text": ["more"]}), other)
-    assert f"input {other} was not there" in _error(indexer.run(*run, code=1))
-    assert indexer.tree(index) == before
+    assert f"{other} is new or has changed; an index of some rows" in _error(indexer.run(*some, code=1))
+
+
+def test_an_input_that_went_away_early_is_asked_for(
+    corpus: Path, tiny_bundle: Path, start_worker: StartWorker, indexer: Any, tmp_path: Path
+) -> None:
+    """Rows of a file that is not named any more stay, but not if some were never embedded."""
+    index = tmp_path / "index"
+    address = start_worker(tiny_bundle, "--processes", "1").address
+    other = tmp_path / "other.parquet"
+    pq.write_table(pa.table({"doc_id": ["x"], "title": ["t"], "text": ["more"]}), other)
+    run = ["run", "--input", tmp_path / "*.parquet", "--output", index, "--worker", address]
+    indexer.run(*run)
+    receipt = index / "units" / "000001.receipt.json"
+    kept = receipt.read_bytes()
     other.unlink()
+    before = indexer.tree(index)
+    assert f"{other} is no longer among the inputs; its documents stay" in indexer.run(*run).stderr
+    assert indexer.tree(index) == before
+    receipt.unlink()
+    assert f"{other} is no longer among the inputs, and its rows from 0" in _error(indexer.run(*run, code=1))
+    receipt.write_bytes(kept)
     indexer.run(*run)
 
 
@@ -168,8 +184,8 @@ def test_wrong_usage_is_exit_code_two(arguments: list[str], words: str, indexer:
             lambda data: data.replace(b'"vectors": 12', b'"vectors": 11'),
             "receipts",
         ),
-        ("faiss/000001/index.faiss", lambda data: data[:-1] + b"\x01", "faiss"),
-        ("CURRENT", lambda data: b"000009\n", "faiss"),
+        ("faiss/000001/000000.faiss", lambda data: data[:-1] + b"\x01", "faiss"),
+        ("CURRENT", lambda data: b"faiss/000009\n", "faiss"),
         ("plan.json", lambda data: data[:50], "receipts"),
     ],
 )

@@ -99,8 +99,11 @@ def test_parquet_in_search_results_out(
 
     said = indexer.run("verify", "--index", index, "--worker", address).stdout
     assert [line.split(":")[0] for line in said.splitlines()] == [
-        f"ok   {name}" for name in ("receipts", "checksums", "units", "ids", "inputs", "faiss", "sample")
-    ]
+        f"ok   {name}"
+        for name in (
+            "receipts", "deletions", "checksums", "units", "ids", "inputs", "faiss", "leftovers", "sample",
+        )
+    ]  # fmt: skip
     again = indexer.run(*run, "--vector-type", kind, "--unit-rows", "64")
     assert "is complete" in again.stdout
 
