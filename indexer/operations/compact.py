@@ -63,8 +63,9 @@ def compact_index(root: Path, console: Console, asked_key: str, wishes: Wishes) 
         BuildError: FAISS refused the key, or the index is whole but does not meet the wishes.
         StoreError: The index is in use, damaged or not complete, or the file system refused.
     """
-    layout = Layout.in_use(root.absolute())
-    with exclusive(layout, "compact"):
+    with exclusive(Layout(root.absolute()), "compact"):
+        # Not before: a run that built another edition may have put it in use while this waited.
+        layout = Layout.in_use(root.absolute())
         before = size_of(layout)
         index = open_complete(layout, "compact")
         dead = dead_rows(layout, index.plan, index.receipts)

@@ -50,8 +50,9 @@ def delete_documents(root: Path, doc_ids: Iterable[str], console: Console) -> De
     Raises:
         StoreError: The index is in use, damaged or not complete, or the file system refused.
     """
-    layout = Layout.in_use(root.absolute())
-    with exclusive(layout, "delete"):
+    with exclusive(Layout(root.absolute()), "delete"):
+        # Not before: a run that built another edition may have put it in use while this waited.
+        layout = Layout.in_use(root.absolute())
         index = open_complete(layout, "delete")
         dead = dead_rows(layout, index.plan, index.receipts)
         check_none_lost(index, dead)
