@@ -101,7 +101,7 @@ def test_parquet_in_search_results_out(
     assert [line.split(":")[0] for line in said.splitlines()] == [
         f"ok   {name}"
         for name in (
-            "receipts", "deletions", "checksums", "units", "ids", "inputs", "faiss", "leftovers", "sample",
+            "receipts", "deletions", "checksums", "units", "ids", "inputs", "faiss", "sample", "leftovers",
         )
     ]  # fmt: skip
     again = indexer.run(*run, "--vector-type", kind, "--unit-rows", "64")
