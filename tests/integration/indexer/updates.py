@@ -47,7 +47,13 @@ class Archive:
     def write(self, name: str, rows: dict[str, str]) -> None:
         """Writes an input; rows are ids and texts."""
         table = pa.table({"doc_id": list(rows), "title": [""] * len(rows), "text": list(rows.values())})
-        pq.write_table(table, self.inputs / f"{name}.parquet", row_group_size=16)
+        pq.write_table(
+            table,
+            self.inputs / f"{name}.parquet",
+            row_group_size=16,
+            compression="NONE",
+            write_statistics=False,
+        )
 
     def rows(self, first: int, stop: int) -> dict[str, str]:
         """Returns documents d{first} … with texts of their own."""
