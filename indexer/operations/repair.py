@@ -63,8 +63,8 @@ def repair_index(root: Path, console: Console, asked_key: str = "") -> Repaired:
         StoreError: The index is in use, what is damaged cannot be mended, or the file system refused.
         BuildError: FAISS cannot build the index.
     """
-    layout = edition_of(root.absolute())
-    with exclusive(layout, "repair"):
+    with exclusive(Layout(root.absolute()), "repair"):
+        layout = edition_of(root.absolute())
         plan = _sound_plan(layout)
         sound, damaged = _look(layout, plan, console)
         if len(sound) == len(plan.units):
