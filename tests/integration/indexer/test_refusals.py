@@ -182,7 +182,7 @@ def test_wrong_usage_is_exit_code_two(arguments: list[str], words: str, indexer:
         (
             "units/000000.receipt.json",
             lambda data: data.replace(b'"vectors": 12', b'"vectors": 11'),
-            "receipts",
+            "units",
         ),
         ("faiss/000001/000000.faiss", lambda data: data[:-1] + b"\x01", "faiss"),
         ("CURRENT", lambda data: b"faiss/000009\n", "faiss"),
