@@ -43,7 +43,8 @@ class Run:
     Attributes:
         seconds: Wall time of the whole command.
         stages: Wall seconds by stage, as the command's summary says.
-        embedded: Documents that the pool embedded.
+        embedded: Documents that were embedded, or copied.
+        reused: Those that were copied, because their text was known.
         peak_bytes: Resident memory at its peak.
         cpu_seconds: User and system time of the command, the pool's not in it.
     """
@@ -51,6 +52,7 @@ class Run:
     seconds: float
     stages: dict[str, float]
     embedded: int
+    reused: int
     peak_bytes: int
     cpu_seconds: float
 
@@ -119,6 +121,7 @@ class Bench:
             seconds,
             summary["seconds"],
             summary["embedded"],
+            summary["reused"],
             usage.ru_maxrss * 1024,
             usage.ru_utime + usage.ru_stime,
         )

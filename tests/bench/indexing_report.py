@@ -65,7 +65,7 @@ def _resumed(resume: Mapping[str, Any]) -> str:
 
 def _updated(update: Mapping[str, Any]) -> str:
     return (
-        f"One file of {update['rows']:,} rows written again: {update['update']['embedded']:,} texts "
+        f"One file of {update['rows']:,} rows written again: {update['update']['embedded'] - update['update']['reused']:,} texts "
         f"embedded, {update['update']['seconds']:.1f} s in place of {update['first']['seconds']:.1f} s."
     )
 
