@@ -64,9 +64,10 @@ def _resumed(resume: Mapping[str, Any]) -> str:
 
 
 def _updated(update: Mapping[str, Any]) -> str:
+    first, again = update["first"], update["update"]
     return (
-        f"One file of {update['rows']:,} rows written again: {update['update']['embedded'] - update['update']['reused']:,} texts "
-        f"embedded, {update['update']['seconds']:.1f} s in place of {update['first']['seconds']:.1f} s."
+        f"One file of {update['rows']:,} rows written again: {again['embedded'] - again['reused']:,} texts "
+        f"embedded, {again['seconds']:.1f} s in place of {first['seconds']:.1f} s."
     )
 
 
