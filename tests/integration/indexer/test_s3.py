@@ -148,9 +148,7 @@ def test_a_request_that_fails_for_a_moment_is_made_again(corpus: str, gate: Gate
     assert gate.stumbles == 0
 
 
-def test_a_store_that_is_away_is_no_damage(
-    corpus: str, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_is_away_is_no_damage(corpus: str, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where bad files are left out, a store that does not answer ends the run: its files are not bad."""
     plan = _plan(corpus)
     paths = [file.path for file in plan.inputs]
