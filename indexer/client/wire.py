@@ -36,6 +36,7 @@ def options_message(options: Options) -> pb.EmbeddingOptions:
         dimensions=options.dimensions,
         prompt_name=options.prompt_name,
         truncation=pb.TRUNCATION_REJECT if options.reject_long else pb.TRUNCATION_UNSPECIFIED,
+        exact=options.exact,
     )
     if options.chunking is not None:
         message.chunking.window_tokens = options.chunking.window_tokens

@@ -33,6 +33,8 @@ def plan_dispatcher(
         vector_type=VectorType(plan.config.vector_type.value),
         chunking=_chunking(plan.config),
         separate=plan.config.chunk_tokens > 0,
+        # The bytes of an index must not depend on which texts met in a pool.
+        exact=True,
     )
     return Dispatcher(targets, access, check, plan.model.dim, options, flow, on_answer, log)
 

@@ -254,3 +254,19 @@ def test_groups_of_equal_length_keep_their_vectors(
     vectors = np.frombuffer(data, "<f4").reshape(len(texts), -1)
     alone = np.frombuffer(b"".join(bare(tiny_fp32_bundle, texts)), "<f4").reshape(vectors.shape)
     assert (vectors * alone).sum(axis=1).min() >= 0.99999
+
+
+def test_exact_texts_have_the_bits_that_they_have_alone(
+    start_worker: Callable[..., Any], stub_for: Callable[..., Any], tiny_fp32_bundle: Path
+) -> None:
+    """Asked for exactly, a text has to the last bit the vector of a run of its own, beside any neighbours."""
+    texts = [b"rain %d falls on a red house by the sea" % (number % 10) for number in range(200)]
+    stub = stub_for(start_worker(tiny_fp32_bundle))
+    requests = list(documents(texts, 40))
+    requests[0].options.exact = True
+    answers = sorted(stub.EmbedDocuments(iter(requests), timeout=SECONDS), key=lambda one: one.batch_id)
+    assert b"".join(one.vectors.data for one in answers) == b"".join(bare(tiny_fp32_bundle, texts))
+    options = pb.EmbeddingOptions(exact=True)
+    asked = [text.decode() for text in texts[:10]]
+    query = stub.EmbedQuery(pb.EmbedQueryRequest(texts=asked, options=options), timeout=SECONDS)
+    assert query.vectors.data == b"".join(bare(tiny_fp32_bundle, texts[:10]))

@@ -102,9 +102,9 @@ class Child(asyncio.Protocol):
                 ours.close() if self._transport is None else self._transport.abort()
                 raise
 
-    def run(self, texts: Sequence[NDArray[np.int64]]) -> None:
-        """Sends a run; `child_answered` or `child_gone` follows."""
-        self._write(frame(Kind.RUN, pack_run(texts)))
+    def run(self, texts: Sequence[NDArray[np.int64]], *, alone: bool) -> None:
+        """Sends a run, `alone` if no texts may share a tensor; `child_answered` or `child_gone` follows."""
+        self._write(frame(Kind.RUN_ALONE if alone else Kind.RUN, pack_run(texts)))
 
     def ping(self) -> None:
         """Asks for a sign of life; `child_ponged` or `child_gone` follows."""

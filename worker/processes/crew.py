@@ -127,7 +127,8 @@ class Crew:
         if slot.child is None:
             raise RuntimeError(f"slot {slot.number} has no process")
         slot.move(Event.SENT)
-        slot.child.run([work.ids for work in works])
+        # They are of one stream, and so were asked for alike.
+        slot.child.run([work.ids for work in works], alone=not works[0].stackable)
 
     def look_after(self, now: float) -> None:
         """Ends what is stuck and pings what is idle.

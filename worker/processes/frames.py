@@ -28,6 +28,7 @@ class Kind(IntEnum):
     ANSWER = 4  # process → server: their vectors
     PING = 5  # server → process that has no run: say something
     PONG = 6  # process → server
+    RUN_ALONE = 7  # server → process: compute these texts, no two of them in one tensor
 
 
 @dataclass(frozen=True)

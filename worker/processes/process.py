@@ -58,20 +58,33 @@ def name_process(name: str) -> None:
     Path("/proc/self/comm").write_text(name, encoding="ascii")
 
 
-def compute(session: Embedder, texts: Sequence[NDArray[np.int64]], dim: int) -> Answer:
-    """Computes a run; when it fails as a whole, its texts are computed one by one to find the guilty."""
+def compute(
+    session: Embedder, texts: Sequence[NDArray[np.int64]], dim: int, *, alone: bool = False
+) -> Answer:
+    """Computes a run; when it fails as a whole, its texts are computed one by one to find the guilty.
+
+    Args:
+        session: Computes.
+        texts: Ids of each text, int64 `[tokens]`.
+        dim: Length of a vector.
+        alone: Whether no two texts may share a tensor, whatever the model's build allows.
+    """
     began = time.perf_counter_ns()
     try:
-        vectors = _checked(session.embed(texts))
+        vectors = _checked(_alone(session, texts) if alone else session.embed(texts))
         return Answer(vectors, {}, time.perf_counter_ns() - began)
     except ModelError as error:
         if len(texts) == 1:
             failures = {0: _failure(error, texts[0])}
             return Answer(np.zeros((1, dim), np.float32), failures, time.perf_counter_ns() - began)
-    alone = [compute(session, [ids], dim) for ids in texts]
-    failures = {row: answer.failures[0] for row, answer in enumerate(alone) if answer.failures}
-    vectors = np.concatenate([answer.vectors for answer in alone])
+    answers = [compute(session, [ids], dim) for ids in texts]
+    failures = {row: answer.failures[0] for row, answer in enumerate(answers) if answer.failures}
+    vectors = np.concatenate([answer.vectors for answer in answers])
     return Answer(vectors, failures, time.perf_counter_ns() - began)
+
+
+def _alone(session: Embedder, texts: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+    return np.concatenate([session.embed([ids]) for ids in texts])
 
 
 def _checked(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -110,7 +123,7 @@ def serve(channel: socket.socket, loaded: Loaded) -> int:
             if kind is Kind.PING:
                 channel.sendall(frame(Kind.PONG, b""))
             else:
-                answer = compute(loaded.session, unpack_run(body), loaded.dim)
+                answer = compute(loaded.session, unpack_run(body), loaded.dim, alone=kind is Kind.RUN_ALONE)
                 channel.sendall(frame(Kind.ANSWER, pack_answer(answer)))
     return 0
 
@@ -132,7 +145,7 @@ def _read(stream: BufferedReader) -> tuple[Kind, bytes] | None:
         return None
     length, number = HEADER.unpack(header)
     kind = Kind(number)
-    if kind not in {Kind.RUN, Kind.PING}:
-        raise ValueError(f"the server sent frame kind {kind!r}, wanted {Kind.RUN!r} or {Kind.PING!r}")
+    if kind not in {Kind.RUN, Kind.RUN_ALONE, Kind.PING}:
+        raise ValueError(f"the server sent frame kind {kind!r}, wanted a run or {Kind.PING!r}")
     body = stream.read(length)
     return (kind, body) if len(body) == length else None

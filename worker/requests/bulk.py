@@ -182,6 +182,7 @@ class BulkStream:
                 stream=self._number(batch.model),
                 priority=Priority.BULK,
                 model=batch.model,
+                exact=batch.options.exact,
                 on_pooled=partial(self._hold_windows, -outcome.extra_bytes),
             )
         self._pool.submit(works)

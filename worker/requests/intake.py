@@ -38,6 +38,7 @@ class Options:
         prompt: Text put in front of each text.
         reject_long: Whether a text that would be cut is refused instead.
         chunking: How a long text is cut into windows; None for no windows.
+        exact: Whether no text may share a tensor with another.
     """
 
     vector_type: VectorType = VectorType.FLOAT32
@@ -45,6 +46,7 @@ class Options:
     prompt: str = ""
     reject_long: bool = False
     chunking: Chunking | None = None
+    exact: bool = False
 
 
 def find_prompt(manifest: Manifest, name: str | None, default: str) -> str:

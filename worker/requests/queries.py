@@ -89,7 +89,7 @@ class Queries:
             queued = time.perf_counter_ns()
             if extra := sum(text.extra_bytes for text in tokenized):
                 admitted.hold(extra)
-            gather = await self._compute(tokenized, model, admitted)
+            gather = await self._compute(tokenized, model, admitted, exact=options.exact)
         note_query(
             len(texts),
             sum(text.token_count for text in tokenized),
@@ -98,7 +98,9 @@ class Queries:
         )
         return Embeddings(tokenized, gather, queued - began)
 
-    async def _compute(self, texts: Sequence[Windows], model: Model, admitted: Admitted) -> Gather:
+    async def _compute(
+        self, texts: Sequence[Windows], model: Model, admitted: Admitted, *, exact: bool
+    ) -> Gather:
         number = self._next_number()
         done = asyncio.Event()
         gather = Gather(len(texts), model.manifest.dim, done.set)
@@ -111,6 +113,7 @@ class Queries:
                 stream=number,
                 priority=Priority.QUERY,
                 model=model,
+                exact=exact,
                 on_pooled=_nothing,
             )
         self._pool.submit(works)

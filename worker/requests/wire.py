@@ -108,6 +108,7 @@ def read_options(
         prompt=find_prompt(model.manifest, name, default_prompt),
         reject_long=_REJECTS[message.truncation],
         chunking=chunking,
+        exact=message.exact,
     )
 
 

@@ -53,6 +53,7 @@ def works_for(
     stream: int,
     priority: Priority,
     model: Model,
+    exact: bool,
     on_pooled: Callable[[], None],
 ) -> list[Work]:
     """Returns the runs of one text, whose one outcome goes to `row` of `gather`.
@@ -64,6 +65,7 @@ def works_for(
         stream: The scheduler's number for the caller.
         priority: The class.
         model: What computes it.
+        exact: Whether no text may share a tensor with it.
         on_pooled: Called when several windows have become one outcome; never for a single one.
     """
     sink: Sink = gather
@@ -83,7 +85,7 @@ def works_for(
             stream=stream,
             priority=priority,
             tokens=len(ids),
-            stackable=model.manifest.max_group_tokens > 0,
+            stackable=not exact and model.manifest.max_group_tokens > 0,
             ids=ids,
             model=model,
             sink=sink,

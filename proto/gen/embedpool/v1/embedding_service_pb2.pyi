@@ -28,18 +28,20 @@ TRUNCATION_END: Truncation
 TRUNCATION_REJECT: Truncation
 
 class EmbeddingOptions(_message.Message):
-    __slots__ = ("vector_type", "dimensions", "prompt_name", "truncation", "chunking")
+    __slots__ = ("vector_type", "dimensions", "prompt_name", "truncation", "chunking", "exact")
     VECTOR_TYPE_FIELD_NUMBER: _ClassVar[int]
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_NAME_FIELD_NUMBER: _ClassVar[int]
     TRUNCATION_FIELD_NUMBER: _ClassVar[int]
     CHUNKING_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
     vector_type: VectorType
     dimensions: int
     prompt_name: str
     truncation: Truncation
     chunking: Chunking
-    def __init__(self, vector_type: _Optional[_Union[VectorType, str]] = ..., dimensions: _Optional[int] = ..., prompt_name: _Optional[str] = ..., truncation: _Optional[_Union[Truncation, str]] = ..., chunking: _Optional[_Union[Chunking, _Mapping]] = ...) -> None: ...
+    exact: bool
+    def __init__(self, vector_type: _Optional[_Union[VectorType, str]] = ..., dimensions: _Optional[int] = ..., prompt_name: _Optional[str] = ..., truncation: _Optional[_Union[Truncation, str]] = ..., chunking: _Optional[_Union[Chunking, _Mapping]] = ..., exact: _Optional[bool] = ...) -> None: ...
 
 class Chunking(_message.Message):
     __slots__ = ("window_tokens", "overlap_tokens", "separate")
