@@ -129,9 +129,10 @@ def test_only_crashes_are_held_against_a_text(trap_bundle: Path) -> None:
             gather, done = submit(pool, [np.array([5, 1, 6])])
             for blow in (signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV, signal.SIGSEGV):
                 assert not done.is_set()
-                while pool.processes()[0].state is not State.RUNNING:
+                # A process may be at work before the zygote has told its pid, and pid 0 means us all.
+                while (view := pool.processes()[0]).state is not State.RUNNING or not view.pid:
                     await asyncio.sleep(0.01)
-                os.kill(pool.processes()[0].pid, blow)
+                os.kill(view.pid, blow)
                 await replaced(pool, changes)
             assert isinstance(gather.errors[0], PoisonError)
             assert statistics.ends == {End.KILLED: 2, End.CRASHED: 2}

@@ -77,6 +77,7 @@ class Child(asyncio.Protocol):
         self._failure: Failure | None = None
         self._killed_as: End | None = None
         self._pidfd = -1
+        self._checked = False
         self._dead = False
         self._code: int | None = None
         self._code_may_come = True
@@ -128,11 +129,17 @@ class Child(asyncio.Protocol):
             if kind is Kind.ANSWER:
                 self._owner.child_answered(self, unpack_answer(body))
             elif kind is Kind.READY:
-                self._owner.child_ready(self)
+                self._checked = True
+                self._tell_ready()
             elif kind is Kind.PONG:
                 self._owner.child_ponged(self)
             elif kind is Kind.FAILED:
                 self._failure = Failure(**unpack_json(body))
+
+    def _tell_ready(self) -> None:
+        # What has no number yet could not be watched or ended: the zygote tells it on a socket of its own.
+        if self._checked and self._pidfd >= 0:
+            self._owner.child_ready(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notes the end of the socket; called by the event loop."""
@@ -154,6 +161,8 @@ class Child(asyncio.Protocol):
         asyncio.get_running_loop().add_reader(pidfd, self._died)
         if self._killed_as is not None or self.lost:
             self._end_silent()
+        else:
+            self._tell_ready()
 
     def ended(self, code: int) -> None:
         """Takes the exit code; called by the forker."""
@@ -170,6 +179,8 @@ class Child(asyncio.Protocol):
         self._code_may_come = False
         if self._pidfd < 0:
             self._died()
+            if self._transport is not None:  # a process that runs all the same ends with its socket
+                self._transport.abort()
         self._finish()
 
     def _died(self) -> None:

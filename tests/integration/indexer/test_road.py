@@ -196,10 +196,10 @@ def test_the_index_is_rebuilt_under_another_key(
     units = {name: data for name, data in indexer.tree(index).items() if name.startswith("units/")}
     indexer.run(*command, "--index-key", "IVF4,Flat")
     tree = indexer.tree(index)
-    assert tree["CURRENT"] == b"000002\n"
+    assert tree["CURRENT"] == b"faiss/000002\n"
     assert json.loads(tree["faiss/000002/meta.json"])["key"] == "IVF4,Flat"
     assert {name: data for name, data in tree.items() if name.startswith("units/")} == units
     indexer.run("verify", "--index", index)
     error = indexer.run(*command, "--index-key", "IVF4096,Flat", code=1).stderr.splitlines()[-1]
     assert "needs at least 4,096 vectors" in error
-    assert indexer.tree(index)["CURRENT"] == b"000002\n"
+    assert indexer.tree(index)["CURRENT"] == b"faiss/000002\n"
