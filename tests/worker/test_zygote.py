@@ -66,9 +66,9 @@ def fork(control: socket.socket, number: int = 1) -> tuple[socket.socket, int, i
 
 def read_frame(channel: socket.socket) -> tuple[Kind, bytes]:
     """Reads a frame."""
-    with channel.makefile("rb") as stream:
-        length, kind = HEADER.unpack(stream.read(HEADER.size))
-        return Kind(kind), stream.read(length)
+    # No more than the frame: a buffer would swallow the one behind it.
+    length, kind = HEADER.unpack(channel.recv(HEADER.size, socket.MSG_WAITALL))
+    return Kind(kind), channel.recv(length, socket.MSG_WAITALL) if length else b""
 
 
 def ended(pidfd: int) -> bool:
