@@ -1,7 +1,7 @@
 """Do the units hold what the inputs hold? Where these are still there, every id and every text is compared.
 
 Always, and not on demand: it reads the inputs once and hashes their texts, which takes about as long as the
-other checks take to read the vectors; see ARCHITECTURE.md for the figures.
+other checks take to read the vectors.
 """
 
 from collections.abc import Iterator, Sequence
