@@ -82,7 +82,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
     axes.stairs(rates, edges * large["embedded"] / 1000, color="#1f6f8b", linewidth=2, baseline=None)
     low, high = (bound(run["rate"] for run in small) for bound in (min, max))
     axes.axhspan(low, high, color="#d97b29", alpha=0.25, linewidth=0)
-    axes.text(1, high, f" runs of {SMALL:,} documents", color="#a3561a", va="bottom", fontsize=9)
+    axes.text(1, low, f" runs of {SMALL:,} documents", color="#a3561a", va="top", fontsize=9)
     axes.set_ylim(0, 1.3 * max(high, float(rates.max())))
     axes.set_xlim(0, large["embedded"] / 1000)
     axes.set_xlabel("thousand documents committed")
