@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -133,16 +132,25 @@ def _named(layout: Layout, command: str) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"cannot make folder {layout.holders}: {error.strerror}; mend that") from error
     # No other process has this name as long as this one lives; what is there is of one that is gone.
-    descriptor = _opened(path)
+    descriptor = _own(path)
     try:
-        _take(descriptor, fcntl.LOCK_EX)
-        said = {"host": host, "pid": os.getpid(), "command": command, "arguments": sys.argv[1:]}
+        # The command alone: its arguments may hold a store's secrets.
+        said = {"host": host, "pid": os.getpid(), "command": command}
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(said).encode(), 0)
         yield
     finally:
         with suppress(OSError):  # it is stale then, and who meets it removes it
             path.unlink()
+        os.close(descriptor)
+
+
+def _own(path: Path) -> int:
+    """Opens and locks a file of this process; again, where another took it for stale before it was locked."""
+    while True:
+        descriptor = _opened(path)
+        if _take(descriptor, fcntl.LOCK_EX) and os.fstat(descriptor).st_nlink:
+            return descriptor
         os.close(descriptor)
 
 
