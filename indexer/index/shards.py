@@ -88,11 +88,13 @@ def absorb(shards: Sequence[Shard], vectors: int, most: int | None = None, lists
 def split(receipts: Sequence[Receipt], most: int | None) -> Iterator[list[Receipt]]:
     """Yields receipts in groups of at most `most` vectors, but of one unit at least; one group for None."""
     group: list[Receipt] = []
+    held = 0
     for receipt in receipts:
-        if group and most is not None and sum(one.vectors for one in group) + receipt.vectors > most:
+        if group and most is not None and held + receipt.vectors > most:
             yield group
-            group = []
+            group, held = [], 0
         group.append(receipt)
+        held += receipt.vectors
     if group:
         yield group
 
