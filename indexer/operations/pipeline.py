@@ -25,6 +25,7 @@ from indexer.inputs.files import SkippedFile
 from indexer.operations import planning
 from indexer.operations.planning import Asked, Planned
 from indexer.operations.reach import reach
+from indexer.operations.standing import Standing, check_none_lost
 from indexer.plan import Plan, Unit
 from indexer.progress import Observer, Stage, say
 from indexer.store.layout import Layout
@@ -247,9 +248,11 @@ def _generation(
 
     Raises:
         BuildError: It stands, but does not meet the wishes.
+        StoreError: A deletion or an addition is lost: what was deleted would come back.
     """
     standing = generations.current(layout)
     dead = dead_rows(layout, plan, receipts)
+    check_none_lost(Standing(layout, plan, receipts), dead)
     if standing is None or not generations.is_fresh(
         standing, receipts, config.index_key, config.wishes, dead
     ):

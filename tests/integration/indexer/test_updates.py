@@ -127,3 +127,13 @@ def _row_ids(index: Path) -> dict[int, str]:
         events = documents(layout, receipt, doc_ids=True)
         found |= dict(zip(events.rows.tolist(), events.doc_ids, strict=True))
     return found
+
+
+def test_a_lost_deletion_brings_nothing_back(index: Path, updated: Updated, indexer: Any) -> None:
+    """A run on an index whose last deletion is gone is refused, and searches find what they found."""
+    before = _held(index)
+    (deletion,) = (index / "deletions").glob("*.parquet")
+    deletion.unlink()
+    done = indexer.run(*updated.archive.command(index), "--index-key", "IVF4,Flat", code=1)
+    assert "nothing says so any more" in done.stderr.splitlines()[-1]
+    assert _held(index) == before
