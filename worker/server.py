@@ -25,11 +25,12 @@ from worker.operation.signals import first, on_hangup, stop_event
 from worker.operation.tokens import Tokens
 from worker.operation.tracing import Tracer
 from worker.processes.pool import Pool
+from worker.requests.frontend import Frontend
 from worker.requests.intake import Intake
-from worker.requests.parsing import Parser
-from worker.requests.service import EmbeddingService
 from worker.settings.config import ServeConfig
 from worker.statistics import Statistics
+from worker.wires.native.service import EmbeddingService
+from worker.wires.parsing import Parser
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
             await stop.wait()
         _log.info("draining seconds=%g", config.drain_seconds)
         await parts.status.enter_graceful_shutdown()
-        cut = await parts.service.drain(config.drain_seconds)
+        cut = await parts.frontend.drain(config.drain_seconds)
     finally:
         for task in tasks:
             task.cancel()
@@ -101,7 +102,7 @@ class _Parts:
     status: health.aio.HealthServicer
     liveness: "asyncio.Queue[bool]"
     pool: Pool
-    service: EmbeddingService
+    frontend: Frontend
     intake: Intake
     tokens: Tokens
     certificates: Certificates | None
@@ -138,14 +139,14 @@ def _assemble(config: ServeConfig, model: Model) -> _Parts:
     liveness: asyncio.Queue[bool] = asyncio.Queue()
     pool = Pool(model, config, liveness.put_nowait, statistics)
     intake = Intake(config.limits)
-    service = EmbeddingService(config, pool, intake, statistics)
-    watch = Watch(config, pool, service, statistics)
-    embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(service, rpc)
+    frontend = Frontend(config, pool, intake, statistics)
+    watch = Watch(config, pool, frontend, statistics)
+    embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingService(frontend), rpc)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(pool, watch), rpc)
     health_pb2_grpc.add_HealthServicer_to_server(status, rpc)
     reflection.enable_server_reflection(_SERVICES, rpc)
     return _Parts(
-        *(rpc, status, liveness, pool, service, intake, tokens),
+        *(rpc, status, liveness, pool, frontend, intake, tokens),
         certificates=Certificates(config.tls) if config.tls.cert else None,
         page=_metrics_page(config, watch),
         tracer=tracer,

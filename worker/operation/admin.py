@@ -12,9 +12,9 @@ from worker.operation.overview import Overview, Watch, memory_of
 from worker.processes.pool import Pool
 from worker.processes.procfs import Memory
 from worker.processes.slot import ProcessView
-from worker.requests.wire import abort
 from worker.scheduling.scheduler import Priority
 from worker.statistics import Histogram
+from worker.wires.status import abort
 
 _log = logging.getLogger(__name__)
 

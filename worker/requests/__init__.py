@@ -1,1 +1,1 @@
-"""From a message to texts, and from vectors to an answer."""
+"""From texts that a wire read to the scheduler, and back to their outcome."""

@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from worker.errors import RequestError
-from worker.requests.wire import abort
+from worker.wires.status import abort
 
 # gRPC publishes no types: an Any with a name.
 _Handler = Any

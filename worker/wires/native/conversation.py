@@ -15,17 +15,16 @@ from embedpool.v1 import embedding_service_pb2 as pb
 from worker.errors import RequestError, UnavailableError
 from worker.models import Model
 from worker.requests.bulk import BulkStream
+from worker.requests.frontend import DRAINS
 from worker.requests.intake import Options
-from worker.requests.parsing import not_a_message
-from worker.requests.wire import documents_response, read_options
-
-DRAINS = "the server drains; send what follows to another one"
+from worker.wires.native.messages import documents_response, read_options
+from worker.wires.parsing import not_a_message
 
 # gRPC publishes no types: an Any with a name.
 Context = Any
 
 
-class Conversation:
+class DocumentConversation:
     """One call of EmbedDocuments.
 
     Args:
@@ -38,7 +37,7 @@ class Conversation:
     def __init__(
         self, bulk: BulkStream, context: Context, max_windows: int, is_draining: Callable[[], bool]
     ) -> None:
-        self.bulk = bulk
+        self._bulk = bulk
         self._context = context
         self._max_windows = max_windows
         self._is_draining = is_draining
@@ -56,9 +55,9 @@ class Conversation:
         """
         self._reader = asyncio.create_task(self._read())
         try:
-            async for batch in self.bulk.finished():
+            async for batch in self._bulk.finished():
                 await self._context.write(documents_response(batch))
-                self.bulk.written(batch)
+                self._bulk.written(batch)
             await self._reader
         except grpc.aio.InternalError:
             return  # the answer cannot be written: the caller is gone, and gRPC tells us a moment later
@@ -68,7 +67,6 @@ class Conversation:
             raise
         finally:
             self._reader.cancel()
-            self.bulk.close()
 
     def stop_reading(self) -> None:
         """Takes no further batch; one that is being accepted is accepted whole."""
@@ -80,14 +78,14 @@ class Conversation:
             while (request := await self._next()) is not grpc.aio.EOF:
                 await self._accept(request)
         finally:
-            self.bulk.end()
+            self._bulk.end()
 
     async def _accept(self, request: pb.EmbedDocumentsRequest) -> None:
         try:
             self._agree(request)
-            await self.bulk.accept(request.batch_id, request.texts, self._options_for)
+            await self._bulk.accept(request.batch_id, request.texts, self._options_for)
         except RequestError:
-            self.bulk.refused(len(request.texts))
+            self._bulk.refused(len(request.texts))
             raise
 
     async def _next(self) -> Any:
@@ -95,7 +93,7 @@ class Conversation:
             raise UnavailableError(DRAINS)
         self._between_batches = True
         try:
-            await self.bulk.wait_for_room()
+            await self._bulk.wait_for_room()
             return await self._context.read()
         except DecodeError as error:
             raise not_a_message(error) from None

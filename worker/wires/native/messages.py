@@ -1,50 +1,20 @@
-"""Between protobuf messages and the worker's own types, and from errors to gRPC statuses.
-
-With its neighbours `service.py` and `conversation.py` the only file of the serving road that sees protobuf.
-"""
+"""Between the messages of `embedpool.v1` and the worker's own types."""
 
 import platform
 from importlib.metadata import version
-from typing import NoReturn
 
-import grpc
 import numpy as np
-from google.protobuf.duration_pb2 import Duration
-from google.rpc.error_details_pb2 import RetryInfo
-from google.rpc.status_pb2 import Status
-from grpc_status import rpc_status
 
 from embedpool.v1 import embedding_service_pb2 as pb
-from worker.bundle import Manifest
-from worker.errors import (
-    BundleError,
-    ModelError,
-    OverloadError,
-    PoisonError,
-    ReloadRunningError,
-    RequestError,
-    TokenizerError,
-    UnavailableError,
-    WorkerError,
-)
+from worker.errors import RequestError
 from worker.models import Model
 from worker.requests.batch import Batch
+from worker.requests.frontend import Answer
 from worker.requests.intake import Options, check_dimensions, find_prompt
-from worker.requests.queries import Embeddings
 from worker.settings.config import ServeConfig
 from worker.vectors import Packed, VectorType, cut, pack
 from worker.windows import check_chunking
-
-STATUS: dict[type[WorkerError], grpc.StatusCode] = {
-    RequestError: grpc.StatusCode.INVALID_ARGUMENT,
-    OverloadError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    UnavailableError: grpc.StatusCode.UNAVAILABLE,
-    PoisonError: grpc.StatusCode.INTERNAL,
-    ModelError: grpc.StatusCode.INTERNAL,
-    TokenizerError: grpc.StatusCode.INTERNAL,
-    BundleError: grpc.StatusCode.FAILED_PRECONDITION,
-    ReloadRunningError: grpc.StatusCode.ABORTED,
-}
+from worker.wires.status import status_of
 
 _VECTOR_TYPES = {
     pb.VECTOR_TYPE_UNSPECIFIED: VectorType.FLOAT32,
@@ -63,19 +33,6 @@ _REJECTS = {
     pb.TRUNCATION_REJECT: True,
 }
 _PACKAGES = ("embedpool", "grpcio", "numpy", "onnxruntime", "protobuf", "tokenizers")
-
-
-async def abort(context: grpc.aio.ServicerContext, error: WorkerError) -> NoReturn:
-    """Ends an RPC with the status of an error; an overload says in its details when to try again."""
-    code = STATUS.get(type(error), grpc.StatusCode.INTERNAL)
-    status = Status(code=code.value[0], message=str(error))
-    if isinstance(error, OverloadError):
-        delay = Duration()
-        delay.FromNanoseconds(int(error.retry_after * 1e9))
-        status.details.add().Pack(RetryInfo(retry_delay=delay))
-    rich = rpc_status.to_status(status)
-    await context.abort(code, str(error), (*context.trailing_metadata(), *rich.trailing_metadata))
-    raise AssertionError("abort always raises")
 
 
 def read_options(
@@ -112,8 +69,9 @@ def read_options(
     )
 
 
-def query_response(embeddings: Embeddings, options: Options, manifest: Manifest) -> pb.EmbedQueryResponse:
+def query_response(answer: Answer) -> pb.EmbedQueryResponse:
     """Builds the answer of a query whose texts all have a vector."""
+    embeddings, options, manifest = answer.embeddings, answer.options, answer.model.manifest
     gather = embeddings.gather
     vectors = cut(gather.vectors, options.dimensions, normalize=manifest.normalize)
     return pb.EmbedQueryResponse(
@@ -147,7 +105,7 @@ def documents_response(batch: Batch) -> pb.EmbedDocumentsResponse:
         if (error := gather.errors.get(row)) is None:
             add(**facts)
         else:
-            code = STATUS.get(type(error), grpc.StatusCode.INTERNAL).value[0]
+            code = status_of(error).value[0]
             facts = {name: value for name, value in facts.items() if not name.startswith("window_")}
             add(code=code, message=str(error), **facts)
     return response

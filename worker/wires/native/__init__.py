@@ -1,0 +1,1 @@
+"""The wire of `embedpool.v1`."""
