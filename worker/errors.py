@@ -1,6 +1,6 @@
 """The tree of errors that the worker raises.
 
-Which error becomes which gRPC status is one table in `requests/wire.py`.
+Which error becomes which gRPC status is one table in `wires/status.py`.
 """
 
 
