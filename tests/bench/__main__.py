@@ -7,6 +7,7 @@ setting and at the fastest of those tried in one pass beforehand.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ SHORT_TEXTS = 1000  # a few seconds for each system; arbitrary
 QUESTIONS = 1000  # more than one measurement asks, so that none is asked twice in it
 PICTURE = Path("docs/latency.png")
 GROWTH = Path("docs/indexing.png")
+RECIPES = Path("docs/pareto.png")
 
 
 def main() -> None:
@@ -30,8 +32,8 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="bundle to measure (default: builds one)")
     parser.add_argument(
         "--only",
-        choices=["throughput", "latency", "indexing"],
-        help="one part (default: all); latency takes 8 minutes, indexing 12",
+        choices=["throughput", "latency", "indexing", "recipes"],
+        help="one part (default: all); latency takes 8 minutes, indexing 12, recipes 3",
     )
     parser.add_argument(
         "--growth",
@@ -50,6 +52,9 @@ def main() -> None:
         _latency(bundle, corpus, options.load_rounds, machine)
     if options.only in (None, "indexing"):
         _indexing(bundle, options.growth, machine)
+    if options.only in (None, "recipes"):
+        shutil.copy(environments.searched_bundle() / "pareto.png", RECIPES)
+        print(f"drawn to {RECIPES}")
     if options.only in (None, "throughput"):
         _throughput(bundle, corpus, options, machine)
 

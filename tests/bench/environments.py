@@ -91,6 +91,13 @@ def fp32_bundle() -> Path:
     return _built(HOME / "fp32-bundle", "--recipes", "fp32")
 
 
+def searched_bundle() -> Path:
+    """Returns a bundle whose recipe is searched now, on the data that `build` brings."""
+    folder = HOME / "searched-bundle"
+    shutil.rmtree(folder, ignore_errors=True)
+    return _built(folder, "--recipes", "auto")
+
+
 def _built(folder: Path, *options: str) -> Path:
     if not (folder / "manifest.json").exists():
         command = [sys.executable, "-m", "build_models", "build", "--out", str(folder), *options]
