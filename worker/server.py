@@ -25,6 +25,7 @@ from worker.operation.signals import first, on_hangup, stop_event
 from worker.operation.tokens import Tokens
 from worker.operation.tracing import Tracer
 from worker.processes.pool import Pool
+from worker.requests.endings import Endings
 from worker.requests.frontend import Frontend
 from worker.requests.intake import Intake
 from worker.settings.config import ServeConfig
@@ -133,7 +134,8 @@ def _assemble(config: ServeConfig, model: Model) -> _Parts:
     tokens, statistics = Tokens(config.auth), Statistics()
     tracer = Tracer(config.tracing) if config.tracing.endpoint else None
     rpc = grpc.aio.server(
-        interceptors=(Observer(statistics, tracer), Guard(tokens), Parser()), options=_options(config)
+        interceptors=(Observer(Endings(statistics), tracer), Guard(tokens), Parser()),
+        options=_options(config),
     )
     status = health.aio.HealthServicer()
     liveness: asyncio.Queue[bool] = asyncio.Queue()

@@ -7,7 +7,6 @@ initial metadata of its own costs a short answer an extra write, 0.1 ms and more
 import asyncio
 import contextlib
 import inspect
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -16,19 +15,13 @@ from typing import Any
 import grpc
 
 from worker.operation.tokens import Role, Tokens
-from worker.requests.calls import REQUEST_ID, Call, Recorder, Stage, begin_call, current_call, facts_of
-from worker.statistics import Statistics
-
-_log = logging.getLogger(__name__)
+from worker.requests.calls import REQUEST_ID, Recorder, begin_call, current_call
+from worker.requests.endings import Endings
 
 HEALTH = "/grpc.health.v1.Health/"
 RELOAD = "/embedpool.v1.AdminService/Reload"
 # RPCs that are a span; of streams each batch is one.
 _TRACED = frozenset({"/embedpool.v1.EmbeddingService/EmbedQuery"})
-# Lines a second for failed RPCs of one status: a flood of refusals must not be one of disk writes. Arbitrary.
-_LINES_A_SECOND = 10
-# The server's own faults; all other failures are the caller's, or of the moment.
-_FAULTS = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS"})
 _NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 _FACTORIES = {
     (False, False): (grpc.unary_unary_rpc_method_handler, "unary_unary"),
@@ -50,30 +43,12 @@ _Details = Any
 _Around = Callable[[_Context], AbstractAsyncContextManager[None]]
 
 
-class Limiter:
-    """Lets so many lines of a kind through a second, and counts those that it held back. Pure."""
-
-    def __init__(self, lines_a_second: int = _LINES_A_SECOND) -> None:
-        self._lines = lines_a_second
-        self._seen: dict[str, tuple[int, int]] = {}
-
-    def held_back(self, kind: str, now: float) -> int | None:
-        """Returns how many lines of the kind were held back before this one; None holds this one back."""
-        second, count = self._seen.get(kind, (-1, 0))
-        if second == int(now):
-            self._seen[kind] = (second, count + 1)
-            return None if count >= self._lines else 0
-        self._seen[kind] = (int(now), 1)
-        return max(0, count - self._lines)
-
-
 class Observer(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Gives each RPC an id, counts it, and logs how it ended: debug when OK, else info or warning."""
+    """Gives each RPC an id, and tells how it ended."""
 
-    def __init__(self, statistics: Statistics, recorder: Recorder | None = None) -> None:
-        self._statistics = statistics
+    def __init__(self, endings: Endings, recorder: Recorder | None = None) -> None:
+        self._endings = endings
         self._recorder = recorder
-        self._limiter = Limiter()
 
     async def intercept_service(
         self, continuation: Callable[[_Details], Awaitable[_Handler]], details: _Details
@@ -98,39 +73,10 @@ class Observer(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 gone = True
                 raise
             finally:
-                self._ended(call, _status(context, gone=gone), began)
+                status = _status(context, gone=gone)
+                self._endings.ended(call, status, began, is_span=call.method in _TRACED)
 
         return _around(handler, observed)
-
-    def _ended(self, call: Call, status: str, began_ns: int) -> None:
-        self._statistics.rpc_ended(call.method, status)
-        ended_ns = time.perf_counter_ns()
-        if call.recorder is not None and call.method in _TRACED:
-            facts = facts_of(call.texts, call.tokens, call.fingerprint) | {"rpc.grpc.status": status}
-            whole = Stage(call.method.lstrip("/"), began_ns, ended_ns)
-            call.recorder.record(call, whole, call.stages, facts)
-        level = logging.DEBUG if status == "OK" else logging.WARNING if status in _FAULTS else logging.INFO
-        if not _log.isEnabledFor(level):
-            return
-        held_back = 0
-        if level != logging.DEBUG:
-            limited = self._limiter.held_back(status, time.monotonic())
-            if limited is None:
-                return
-            held_back = limited
-        _log.log(
-            level,
-            "rpc method=%s status=%s duration_ms=%.2f texts=%d tokens=%d caller=%s lines_held_back=%d",
-            *(
-                call.method,
-                status,
-                round((ended_ns - began_ns) / 1e6, 2),
-                call.texts,
-                call.tokens,
-                call.caller or "-",
-                held_back,
-            ),
-        )
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
