@@ -6,6 +6,7 @@
 #   PIP_ARGS  more arguments for every pip install. On Linux the default torch wheel carries CUDA (some GB);
 #             torch's own site names an index of CPU-only wheels: PIP_ARGS="--extra-index-url URL"
 #   TESTS     what `make test` runs: files, folders or pytest options
+#   JOBS      processes that tests run in; each takes whole files
 #   BENCH     options of `make bench`; see `make bench BENCH=--help`
 #   SOAK      options of `make soak`; SIMULATE those of `make simulate`
 
@@ -15,6 +16,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 PIP_ARGS ?=
 TESTS ?=
+JOBS ?= 2
 BENCH ?=
 SOAK ?=
 SIMULATE ?=
@@ -55,7 +57,7 @@ demo: $(INSTALLED)  ## build a model, start a pool, index 2,000 docstrings, sear
 	@$(PY) -m examples.demo
 
 test: $(INSTALLED)  ## every test that needs no special hardware
-	$(PY) -m pytest $(TESTS)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 check: $(INSTALLED)  ## lint, format, types, fresh stubs
 	$(PY) -m ruff check .
