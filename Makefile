@@ -85,7 +85,7 @@ simulate: $(INSTALLED)  ## the scheduler with 64 processes and 10,000 clients
 
 proto: $(INSTALLED)  ## generate the stubs again from proto/
 	$(PY) -m grpc_tools.protoc -I proto --python_out=proto/gen --pyi_out=proto/gen --grpc_python_out=proto/gen \
-	  proto/embedpool/v1/*.proto
+	  proto/embedpool/*/*.proto
 
 clean:  ## remove what demo, bench, tests and builds left; keep the virtual environment
 	rm -rf .demo .bench docs/_build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
