@@ -26,6 +26,7 @@ OWNERS = {
         "indexer/index/faiss_index.py",
         "indexer/index/selection.py",
     },
+    "httptools": {"worker/wires/http/listener.py"},
     "huggingface_hub": {"build_models/sources.py"},
     "ir_measures": {"build_models/quality/evaluate.py"},
     "matplotlib": {
@@ -46,6 +47,7 @@ OWNERS = {
         "build_models/graphs/optimize.py",
     },
     "opentelemetry": {"indexer/client/tracing.py", "worker/operation/tracing.py"},
+    "orjson": {"worker/wires/http/codec.py"},
     "prometheus_client": {"worker/operation/metrics.py"},
     "fsspec": {"indexer/inputs/filesystems.py"},
     "pyarrow": {
@@ -80,6 +82,7 @@ OWNERS = {
         "build_models/comparison/torch_baseline.py",
     },
     "transformers": {"build_models/export.py", "build_models/comparison/stand_in.py"},
+    "uvicorn": {"worker/wires/http/listener.py"},
     # The wire stops at the edge: inside, domain types.
     "embedpool": {
         "worker/operation/admin.py",
@@ -106,6 +109,10 @@ NOT_LOADED_BY = {
         "rich",
         "matplotlib",
         "opentelemetry",  # of the extra `tracing`: loaded when traces are wanted
+        "httptools",  # of the extra `http`, as those that follow: loaded when that door is wanted
+        "orjson",
+        "starlette",
+        "uvicorn",
         "indexer",
         "build_models",
     },
@@ -144,6 +151,7 @@ FLOORS = {
         ("serving",),
         ("engines",),
         ("operations",),
+        ("estimating",),
         ("adapters",),
         ("commands",),
         ("__main__",),

@@ -1,4 +1,4 @@
-"""The gRPC server: listens, starts the pool, tells its health, drains and ends."""
+"""The server, gRPC and HTTP: listens, starts the pool, tells its health, drains and ends."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from worker.models import Model, load_model
 from worker.operation.admin import AdminService, reload_on_hangup
 from worker.operation.credentials import Certificates
 from worker.operation.interceptors import Guard, Observer
-from worker.operation.listen import bind, check_page
+from worker.operation.listen import bind, bind_http, check_page
 from worker.operation.metrics import MetricsPage
 from worker.operation.overview import Watch
 from worker.operation.signals import first, on_hangup, stop_event
@@ -30,6 +30,8 @@ from worker.requests.frontend import Frontend
 from worker.requests.intake import Intake
 from worker.settings.config import ServeConfig
 from worker.statistics import Statistics
+from worker.wires.http.application import Application
+from worker.wires.http.listener import Listener
 from worker.wires.native.service import EmbeddingService
 from worker.wires.parsing import Parser
 
@@ -69,6 +71,8 @@ async def serve(config: ServeConfig, announce: Callable[[str], None]) -> bool:
     stop = stop_event(config.stop_on_stdin_close)
     parts = _assemble(config, model)
     address = bind(parts.rpc, config, parts.certificates)
+    if parts.http is not None:
+        await _open_http(parts.http, config)
     if parts.page is not None:
         parts.page.start()
     await _set_health(parts.status, serving=False)
@@ -107,6 +111,7 @@ class _Parts:
     intake: Intake
     tokens: Tokens
     certificates: Certificates | None
+    http: Listener | None
     page: MetricsPage | None
     tracer: Tracer | None
 
@@ -120,7 +125,10 @@ class _Parts:
 
     async def end(self) -> None:
         """Stops everything; what is not answered by now is cut off."""
-        await self.rpc.stop(_FLUSH_SECONDS)
+        ends = [self.rpc.stop(_FLUSH_SECONDS)]
+        if self.http is not None:
+            ends.append(self.http.stop(_FLUSH_SECONDS))
+        await asyncio.gather(*ends)
         await self.pool.stop()
         self.intake.close()
         if self.page is not None:
@@ -132,9 +140,10 @@ class _Parts:
 def _assemble(config: ServeConfig, model: Model) -> _Parts:
     """Makes all parts and joins them; nothing is started, no address is bound."""
     tokens, statistics = Tokens(config.auth), Statistics()
+    certificates, endings = Certificates(config.tls) if config.tls.cert else None, Endings(statistics)
     tracer = Tracer(config.tracing) if config.tracing.endpoint else None
     rpc = grpc.aio.server(
-        interceptors=(Observer(Endings(statistics), tracer), Guard(tokens), Parser()),
+        interceptors=(Observer(endings, tracer), Guard(tokens), Parser()),
         options=_options(config),
     )
     status = health.aio.HealthServicer()
@@ -149,10 +158,27 @@ def _assemble(config: ServeConfig, model: Model) -> _Parts:
     reflection.enable_server_reflection(_SERVICES, rpc)
     return _Parts(
         *(rpc, status, liveness, pool, frontend, intake, tokens),
-        certificates=Certificates(config.tls) if config.tls.cert else None,
+        certificates=certificates,
+        http=_http(config, lambda: Application(config, frontend, tokens, endings, tracer), certificates),
         page=_metrics_page(config, watch),
         tracer=tracer,
     )
+
+
+def _http(
+    config: ServeConfig, application: Callable[[], Application], certificates: Certificates | None
+) -> Listener | None:
+    if not config.http.listen:
+        return None
+    context = None if certificates is None else certificates.context()
+    return Listener(application(), config.http, context)
+
+
+async def _open_http(http: Listener, config: ServeConfig) -> None:
+    listening, address = bind_http(config, encrypted=bool(config.tls.cert))
+    await http.start(listening)
+    scheme = "https" if config.tls.cert else "http"
+    _log.info("http address=%s base_url=%s", address, f"{scheme}://{address}/v1")
 
 
 def _metrics_page(config: ServeConfig, watch: Watch) -> MetricsPage | None:

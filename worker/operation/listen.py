@@ -21,6 +21,8 @@ from worker.settings.config import ServeConfig
 _log = logging.getLogger(__name__)
 
 UNIX = "unix:"
+# Connections that the kernel keeps until they are taken; arbitrary.
+_BACKLOG = 1024
 # Permissions that the file of a socket does not get: only its owner dials it.
 _NOT_FOR_OTHERS = 0o177
 
@@ -34,7 +36,7 @@ def bind(server: grpc.aio.Server, config: ServeConfig, certificates: Certificate
     """
     listen = config.listen
     check_free(listen)
-    _check_encrypted(config, certificates)
+    _check_encrypted(listen, config, encrypted=certificates is not None)
     try:
         with _owner_only():
             if certificates is None:
@@ -44,6 +46,31 @@ def bind(server: grpc.aio.Server, config: ServeConfig, certificates: Certificate
     except RuntimeError as error:
         raise ListenError(f"cannot listen on {listen}: gRPC could not bind it") from error
     return listen if listen.startswith(UNIX) else f"{listen.rpartition(':')[0]}:{port}"
+
+
+def bind_http(config: ServeConfig, *, encrypted: bool) -> tuple[socket.socket, str]:
+    """Binds the HTTP address; returns a socket that listens, and the address as a client would dial it.
+
+    Raises:
+        ConfigError: It would serve others unencrypted, or is a Unix socket.
+        ListenError: It is malformed, taken, or not of this machine.
+    """
+    listen = config.http.listen
+    if listen.startswith(UNIX):
+        raise ConfigError(f"--http-listen is {listen}: the HTTP door listens on HOST:PORT")
+    check_free(listen)
+    _check_encrypted(listen, config, encrypted=encrypted)
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, int(port)))
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise ListenError(f"cannot listen on {listen} for HTTP: {error.strerror or error}") from error
+    return listening, f"{listen.rpartition(':')[0]}:{listening.getsockname()[1]}"
 
 
 def check_page(listen: str, *, insecure: bool) -> None:
@@ -59,25 +86,25 @@ def check_page(listen: str, *, insecure: bool) -> None:
         )
 
 
-def _check_encrypted(config: ServeConfig, certificates: Certificates | None) -> None:
-    if config.listen.startswith(UNIX) and certificates is not None:
+def _check_encrypted(listen: str, config: ServeConfig, *, encrypted: bool) -> None:
+    if listen.startswith(UNIX) and encrypted:
         raise ConfigError(
-            f"{config.listen} is its owner's alone and needs no TLS, which clients could not check without a "
+            f"{listen} is its owner's alone and needs no TLS, which clients could not check without a "
             "host name: leave out --tls-cert and --tls-key, or listen on HOST:PORT"
         )
-    if is_local(config.listen) or certificates is not None:
+    if is_local(listen) or encrypted:
         return
     if config.auth.token_file is not None or config.auth.admin_token_file is not None:
         raise ConfigError(
-            f"tokens would travel unencrypted to {config.listen}: give --tls-cert and --tls-key, or listen "
+            f"tokens would travel unencrypted to {listen}: give --tls-cert and --tls-key, or listen "
             "on 127.0.0.1 behind a proxy that encrypts"
         )
     if not config.insecure:
         raise ConfigError(
-            f"{config.listen} can be dialled from other machines, and would be unencrypted: give --tls-cert "
+            f"{listen} can be dialled from other machines, and would be unencrypted: give --tls-cert "
             "and --tls-key, listen on 127.0.0.1, or give --insecure if the network is trusted"
         )
-    _log.warning("unencrypted address=%s advice=%r", config.listen, "give --tls-cert and --tls-key")
+    _log.warning("unencrypted address=%s advice=%r", listen, "give --tls-cert and --tls-key")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from worker.errors import ConfigError
-from worker.settings.groups import Auth, Log, Metrics, Tls, Tracing
+from worker.settings.groups import Auth, Http, Log, Metrics, Tls, Tracing
 
 _KIB = 1024
 _MIB = 1024 * _KIB
@@ -92,8 +92,9 @@ class ServeConfig:
         run_seconds: Seconds after which a process that still computes one run is held to be stuck and is
             ended; arbitrary, a run takes well below a second.
         limits: What one caller may ask for.
-        tls: Encryption of the gRPC address.
+        tls: Encryption of the gRPC and the HTTP address.
         auth: Who may call.
+        http: OpenAI's `/v1/embeddings` over HTTP.
         metrics: The page for Prometheus.
         tracing: Where traces go.
         log: The log on stderr.
@@ -121,6 +122,7 @@ class ServeConfig:
     limits: Limits = field(default_factory=Limits, metadata={"prefix": ""})
     tls: Tls = field(default_factory=Tls, metadata={"prefix": "tls-"})
     auth: Auth = field(default_factory=Auth, metadata={"prefix": ""})
+    http: Http = field(default_factory=Http, metadata={"prefix": "http-"})
     metrics: Metrics = field(default_factory=Metrics, metadata={"prefix": "metrics-"})
     tracing: Tracing = field(default_factory=Tracing, metadata={"prefix": "trace-"})
     log: Log = field(default_factory=Log, metadata={"prefix": "log-"})

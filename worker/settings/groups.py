@@ -1,4 +1,7 @@
-"""Settings of how a server is operated: encryption, tokens, metrics, traces, log. Groups of `ServeConfig`."""
+"""Settings of how a server is operated: encryption, tokens, HTTP, metrics, traces, log.
+
+Groups of `ServeConfig`.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +13,7 @@ from worker.errors import ConfigError
 
 @dataclass(frozen=True)
 class Tls:
-    """Encryption of the gRPC address. Files are read again when they change, and on SIGHUP.
+    """Encryption of the gRPC and the HTTP address. Files are read again when they change, and on SIGHUP.
 
     Attributes:
         cert: PEM file of the server's certificate, and of those between it and the authority's.
@@ -44,6 +47,54 @@ class Auth:
 
     token_file: Path | None = None
     admin_token_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Http:
+    """OpenAI's `/v1/embeddings` over HTTP, beside gRPC. The certificate and the tokens hold here too.
+
+    Attributes:
+        listen: HOST:PORT of the HTTP door (port 0: a free one, told in the log); needs the `http` extra.
+            Without it there is none.
+        served_names: Further names by which requests may call the model, with commas between them; its own
+            is always known.
+        max_inputs: Texts of one request; OpenAI's own limit.
+        max_body_bytes: Bytes of the body of one request; 0 for what gRPC reads of one message, which follows
+            from the other limits.
+        max_body_bytes_in_flight: Bytes of bodies that all requests together may hold here; arbitrary.
+        max_connections: Connections at the same moment; arbitrary, below the 1024 files that a process may
+            open where nobody raised that.
+        read_seconds: Seconds in which the head of a request must have come, and then its body; arbitrary.
+
+    Raises:
+        ConfigError: A limit is below 1, or one body does not fit into all.
+    """
+
+    listen: str = ""
+    served_names: str = ""
+    max_inputs: int = 2048
+    max_body_bytes: int = 0
+    max_body_bytes_in_flight: int = 64 * 1024 * 1024
+    max_connections: int = 512
+    read_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.max_body_bytes < 0:
+            raise ConfigError(f"--http-max-body-bytes is {self.max_body_bytes}, it must be 0 or more")
+        for name in ("max_inputs", "max_body_bytes_in_flight", "max_connections", "read_seconds"):
+            if getattr(self, name) <= 0:
+                flag = "--http-" + name.replace("_", "-")
+                raise ConfigError(f"{flag} is {getattr(self, name)}, it must be above 0")
+        if self.max_body_bytes > self.max_body_bytes_in_flight:
+            raise ConfigError(
+                f"--http-max-body-bytes is {self.max_body_bytes} and --http-max-body-bytes-in-flight is "
+                f"{self.max_body_bytes_in_flight}: the first must fit into the second"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The further names of the model."""
+        return tuple(name.strip() for name in self.served_names.split(",") if name.strip())
 
 
 @dataclass(frozen=True)
