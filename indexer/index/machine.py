@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 _ROOT = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _MEMORY = Path("/proc/meminfo")
+_CPUS = Path("/proc/cpuinfo")
 _NO_MEMORY = 1 << 60  # bytes; version 1 writes a number above this where there is no limit
 
 
@@ -31,6 +32,12 @@ def usable_memory(root: Path = _ROOT, membership: Path = _MEMBERSHIP, machine: P
         if (text := _text(folder / name)).isdigit() and int(text) < _NO_MEMORY
     ]
     return min([1024 * int(total.split()[1]), *limits])
+
+
+def cpu_name(cpus: Path = _CPUS) -> str:
+    """Returns what the kernel calls the CPU, "unknown CPU" where it does not say."""
+    names = [line.partition(":")[2] for line in _text(cpus).splitlines() if line.startswith("model name")]
+    return " ".join(names[0].split()) if names else "unknown CPU"
 
 
 def _quotas(folder: Path) -> Iterator[float]:

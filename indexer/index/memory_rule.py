@@ -110,6 +110,17 @@ class Shape:
         return total
 
 
+def shape_of(key: str) -> Shape | None:
+    """Returns the shape that a factory string of `Shape.key` names; None for any other key."""
+    lists = int(found[1]) if (found := re.match(r"IVF(\d+),", key)) else 0
+    code = int(found[1]) if (found := re.search(r",PQ(\d+)", key)) else 0
+    for kind in Kind:
+        shape = Shape(kind, lists, code // 2 if kind in (Kind.FAST_FLAT, Kind.FAST_SQ8) else code)
+        if shape.key == key:
+            return shape
+    return None
+
+
 def parse_bytes(text: str) -> int:
     """Returns the bytes of a size such as `4GB`, `512MiB`, `1.5 g` or `1000000`.
 
