@@ -19,7 +19,8 @@ def _stubs(folder: Path) -> dict[str, bytes]:
 def test_the_stubs_are_fresh(tmp_path: Path) -> None:
     """Generating again changes no byte, so the code speaks the contract that people read."""
     made_by = re.search(
-        r"GRPC_GENERATED_VERSION = '([^']+)'", (GENERATED / "v1" / "embedding_service_pb2_grpc.py").read_text()
+        r"GRPC_GENERATED_VERSION = '([^']+)'",
+        (GENERATED / "v1" / "embedding_service_pb2_grpc.py").read_text(),
     )
     assert made_by is not None
     if version("grpcio-tools") != made_by[1]:

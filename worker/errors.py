@@ -28,6 +28,10 @@ class RequestError(WorkerError):
     """A request or one of its texts breaks a documented limit or names what is not there."""
 
 
+class NotServedError(WorkerError):
+    """A request names a model, or a version of it, that is not served here."""
+
+
 class OverloadError(WorkerError):
     """Too much is in flight already.
 

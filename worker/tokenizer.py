@@ -3,9 +3,10 @@
 Nothing is ever padded: a run holds one text, or texts of exactly equal length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,31 @@ class Tokens:
 
     Attributes:
         ids: Token ids, int64 `[tokens]`, special tokens included, at most `max_tokens`.
-        truncated: Whether the end of the text was cut.
+        truncated: Whether the text was cut.
         empty: Whether nothing but special tokens is there.
     """
 
     ids: NDArray[np.int64]
     truncated: bool
     empty: bool
+
+
+class Token(NamedTuple):
+    """One token of a text.
+
+    Attributes:
+        id: Its number in the vocabulary.
+        text: The piece of the text that it stands for; of a special token its name.
+        special: Whether the tokenizer added it.
+        start: Code point of the text where it starts; 0 for a special token.
+        stop: First code point behind it; 0 for a special token.
+    """
+
+    id: int
+    text: str
+    special: bool
+    start: int = 0
+    stop: int = 0
 
 
 class Tokenizer:
@@ -65,20 +84,46 @@ class Tokenizer:
         self._cuts_first = self._tokenizer.pre_tokenizer is not None
         self.max_tokens = max_tokens
 
-    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+    def encode(self, texts: Sequence[str], *, keep_end: bool = False) -> list[Tokens]:
         """Returns the tokens of each text, in order; thread-safe, and releases the GIL while it works.
 
-        Of a long text in prose only the beginning is read, so that its time does not grow with what is cut.
+        Of a long text in prose only the part that is kept is read, so that its time does not grow with what
+        is cut: the beginning, and with `keep_end` the end.
 
         Raises:
             TokenizerError: The tokenizer failed on one of the texts; it does not say on which.
         """
         beginnings = [self._beginning(text, self.max_tokens) for text in texts]
         encodings = self._encode(beginnings)
-        return [
+        found = [
             self._tokens(encoding if self._suffices(beginning, text, encoding) else self._whole(text))
             for text, beginning, encoding in zip(texts, beginnings, encodings, strict=True)
         ]
+        if not keep_end:
+            return found
+        return [
+            self._end_of(text) if tokens.truncated else tokens
+            for text, tokens in zip(texts, found, strict=True)
+        ]
+
+    def tokens(self, text: str, *, special: bool) -> Iterator[Token]:
+        """Yields the tokens of a text, which is not cut; `special` asks for those that are added to it.
+
+        Raises:
+            TokenizerError: The tokenizer failed on it.
+        """
+        (encoding,) = self._encode([text], special=False, places=True)
+        nothing = np.zeros(0, dtype=np.int64)
+        frame = Frame(nothing, nothing)
+        if special and encoding.ids:
+            frame = self._special_tokens_around(text)
+        elif special:
+            frame = Frame(np.asarray(self._whole(text).ids, dtype=np.int64), nothing)
+        yield from self._named(frame.before)
+        for piece in (encoding, *encoding.overflowing):
+            for number, (start, stop) in zip(piece.ids, piece.offsets, strict=True):
+                yield Token(number, text[start:stop], special=False, start=start, stop=stop)
+        yield from self._named(frame.after)
 
     def windows(self, texts: Sequence[str], chunking: Chunking) -> list[Windows | None]:
         """Returns the windows of each text, in order; None where nothing but special tokens is there.
@@ -112,6 +157,23 @@ class Tokenizer:
         space = text.rfind(" ", 0, end)
         return text[:space] if space > 0 else text
 
+    def _end_of(self, text: str) -> Tokens:
+        wanted = self.max_tokens - self.special_tokens
+        end = self._ending(text, wanted)
+        ids = _Content.of(*self._encode([end], special=False), places=False).ids
+        if len(end) < len(text) and len(ids) < wanted + _SPARE_TOKENS:
+            ids = _Content.of(*self._encode([text], special=False), places=False).ids
+        frame = self._special_tokens_around(text)
+        kept = np.concatenate((frame.before, ids[len(ids) - wanted :], frame.after))
+        return Tokens(kept, truncated=True, empty=False)
+
+    def _ending(self, text: str, tokens: int) -> str:
+        start = len(text) - tokens * _CHARS_PER_TOKEN
+        if start <= 0 or not self._cuts_first:
+            return text
+        space = text.find(" ", start)
+        return text[space:] if space >= 0 else text
+
     def _suffices(self, beginning: str, text: str, encoding: Encoding) -> bool:
         if len(beginning) == len(text):
             return True
@@ -121,11 +183,17 @@ class Tokenizer:
     def _special_tokens_around(self, text: str) -> Frame:
         """Finds the special tokens, which are the same around every text that has a token of its own."""
         if self._frame is None:
-            (encoding,) = self._encode([self._beginning(text, self.max_tokens)])
+            encoding = self._whole(self._beginning(text, self.max_tokens))
+            if all(encoding.special_tokens_mask):  # a long text that begins with nothing to read
+                encoding = self._whole(text)
             ids = np.asarray(encoding.ids, dtype=np.int64)
             own = np.flatnonzero(np.asarray(encoding.special_tokens_mask) == 0)
             self._frame = Frame(ids[: own[0]], ids[own[-1] + 1 :])
         return self._frame
+
+    def _named(self, special: NDArray[np.int64]) -> Iterator[Token]:
+        for number in special.tolist():
+            yield Token(number, self._tokenizer.id_to_token(number) or "", special=True)
 
     def _whole(self, text: str) -> Encoding:
         (encoding,) = self._encode([text])

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from worker.errors import BundleError
 from worker.tokenizer import Tokenizer
+from worker.windows import Chunking
 
 ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
 MAX_TOKENS = 16
@@ -71,3 +72,48 @@ def test_file_that_is_no_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text("{}")
     with pytest.raises(BundleError, match=r"t\.json is no tokenizer"):
         Tokenizer(tmp_path / "t.json", MAX_TOKENS)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=long_texts)
+def test_end_is_enough(tokenizer_files: Callable[[str], Path], architecture: str, text: str) -> None:
+    """Where the end is kept, ids equal those of a tokenizer that reads all of it and cuts on the left."""
+    path = tokenizer_files(architecture) / "tokenizer.json"
+    oracle = RustTokenizer.from_file(str(path))
+    oracle.no_padding()
+    oracle.enable_truncation(MAX_TOKENS, direction="left")
+    (tokens,) = Tokenizer(path, MAX_TOKENS).encode([text], keep_end=True)
+    expected = oracle.encode(text)
+    assert (tokens.ids.tolist(), tokens.truncated) == (expected.ids, bool(expected.overflowing))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("special", [True, False])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.one_of(long_texts, st.sampled_from(["", "   ", " " * 500 + "x"])))
+def test_tokens_of_a_text(
+    tokenizer_files: Callable[[str], Path], architecture: str, special: bool, text: str
+) -> None:
+    """Tokens are those of a tokenizer that never cuts: numbers, names, places in code points."""
+    path = tokenizer_files(architecture) / "tokenizer.json"
+    oracle = RustTokenizer.from_file(str(path))
+    oracle.no_padding()
+    oracle.no_truncation()
+    expected = oracle.encode(text, add_special_tokens=special)
+    found = list(Tokenizer(path, MAX_TOKENS).tokens(text, special=special))
+    assert [token.id for token in found] == expected.ids
+    assert [token.special for token in found] == [mask == 1 for mask in expected.special_tokens_mask]
+    for token, (start, stop), name in zip(found, expected.offsets, expected.tokens, strict=True):
+        if token.special:
+            assert (token.text, token.start, token.stop) == (name, 0, 0)
+        else:
+            assert (token.text, token.start, token.stop) == (text[start:stop], start, stop)
+
+
+def test_windows_of_a_text_that_begins_with_nothing(tokenizer_files: Callable[[str], Path]) -> None:
+    """A page of spaces before the first word is no reason to fail, also for the first text of all."""
+    tokenizer = Tokenizer(tokenizer_files("bert") / "tokenizer.json", MAX_TOKENS)
+    (windows,) = tokenizer.windows([" " * 5000 + "the list"], Chunking(MAX_TOKENS, 0, 4))
+    assert windows is not None
+    assert windows.ids[0].tolist() == tokenizer.encode(["the list"])[0].ids.tolist()

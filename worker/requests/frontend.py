@@ -10,25 +10,32 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from worker.errors import OverloadError, UnavailableError, WorkerError
 from worker.models import Model
 from worker.processes.pool import Pool
 from worker.requests.batch import Batch
 from worker.requests.bulk import BulkStream
-from worker.requests.intake import Intake, Options
+from worker.requests.intake import Intake, Options, check_text
 from worker.requests.outcomes import outcome_of
 from worker.requests.queries import Embeddings, Queries
-from worker.scheduling.admission import Admission
+from worker.scheduling.admission import Admission, Waiting
 from worker.scheduling.scheduler import Priority
 from worker.settings.config import ServeConfig
 from worker.statistics import Outcome, Statistics
+from worker.tokenizer import Token
 
 DRAINS = "the server drains; send what follows to another one"
 
 # Seconds after which a stream that was refused may be tried again; arbitrary: streams last.
 _STREAM_RETRY_SECONDS = 1.0
+
+# What telling the tokens of a text costs here for each of its bytes: a token of prose has four or five of
+# them, and takes some 150 as a part of an answer; an estimate.
+_TOLD_BYTES_PER_BYTE = 32
+
+_T = TypeVar("_T")
 
 # How a caller wants its texts embedded by a model; raises RequestError for what that one lacks.
 ReadOptions = Callable[[Model], Options]
@@ -147,6 +154,37 @@ class Frontend:
                 bulk.written(batch)
                 answered = batch
         return answered
+
+    async def tokens(
+        self,
+        text: str,
+        prompt_for: Callable[[Model], str],
+        tell: Callable[[Iterator[Token]], _T],
+        *,
+        special: bool,
+    ) -> _T:
+        """Returns what `tell` makes of the tokens of a text; for a long one it is called in a thread.
+
+        Args:
+            text: The text, which is not cut.
+            prompt_for: Tells what a model wants in front of it.
+            tell: Makes an answer of the tokens.
+            special: Whether the tokens that the tokenizer adds are wanted too.
+
+        Raises:
+            WorkerError: It is refused, or the tokenizer failed.
+        """
+        size = check_text(text, self.config.limits)
+        nothing = Waiting(0, bulk=False)
+        with (
+            self._admitted(),
+            self.pool.lease() as model,
+            self._admission.admitted(0, size * _TOLD_BYTES_PER_BYTE, nothing, model.manifest.max_tokens),
+        ):
+            whole = prompt_for(model) + text
+            return await self._intake.tokens(
+                len(whole), lambda: tell(model.tokenizer.tokens(whole, special=special))
+            )
 
     async def converse(self, speak: Callable[[BulkStream], Conversation]) -> None:
         """Serves a bulk stream to its end.

@@ -1,8 +1,9 @@
 """From what a caller sent to tokens, or to a refusal that names the text and the limit.
 
-Queries and bulk work have a thread each, so that a query never waits behind a batch. A long query is
-tokenized with the bulk work: the next one shall not wait for it longer than for a run. A short one is
-tokenized on the event loop at once: the way to a thread and back takes longer than that.
+Queries, bulk work and callers who want the tokens alone have a thread each, so that a query never waits
+behind a batch, nor a batch behind who only looks at tokens. A long query is tokenized with the bulk work: the
+next one shall not wait for it longer than for a run. A short one is tokenized on the event loop at once: the
+way to a thread and back takes longer than that.
 """
 
 import asyncio
@@ -25,6 +26,9 @@ _SHORT_QUERY_CHARACTERS = 1024
 # the longest run. Arbitrary.
 _LONG_QUERY_CHARACTERS = 16 * 1024
 
+# Threads that tokenize.
+THREADS = 3
+
 _T = TypeVar("_T")
 
 
@@ -37,6 +41,8 @@ class Options:
         dimensions: Leading dimensions to keep; 0 for all.
         prompt: Text put in front of each text.
         reject_long: Whether a text that would be cut is refused instead.
+        keep_end: Whether the beginning of a long text is cut instead of its end, the prompt with it; without
+            windows.
         chunking: How a long text is cut into windows; None for no windows.
         exact: Whether no text may share a tensor with another.
     """
@@ -47,6 +53,7 @@ class Options:
     reject_long: bool = False
     chunking: Chunking | None = None
     exact: bool = False
+    keep_end: bool = False
 
 
 def find_prompt(manifest: Manifest, name: str | None, default: str) -> str:
@@ -103,6 +110,20 @@ def check_query(texts: Sequence[str], limits: Limits) -> list[int]:
     return sizes
 
 
+def check_text(text: str, limits: Limits) -> int:
+    """Returns the UTF-8 bytes of a text whose tokens are wanted.
+
+    Raises:
+        RequestError: It has none, or too many.
+    """
+    size = len(text.encode())
+    if not size:
+        raise RequestError("the text is empty")
+    if size > limits.max_text_bytes:
+        raise RequestError(f"the text has {size} bytes, the limit max_text_bytes is {limits.max_text_bytes}")
+    return size
+
+
 def check_batch(texts: Sequence[bytes], limits: Limits) -> int:
     """Returns the bytes of a bulk message's texts.
 
@@ -147,6 +168,7 @@ class Intake:
         self._limits = limits
         self._query_thread = ThreadPoolExecutor(1, "tokenize-query")
         self._bulk_thread = ThreadPoolExecutor(1, "tokenize-bulk")
+        self._tokens_thread = ThreadPoolExecutor(1, "tokenize-only")
 
     async def query(self, tokenizer: Tokenizer, texts: Sequence[str], options: Options) -> list[Windows]:
         """Returns the runs of each text of a checked query.
@@ -175,10 +197,16 @@ class Intake:
         """Returns the runs of each document, or why it has none."""
         return await _in(self._bulk_thread, lambda: self._decode_and_encode(tokenizer, texts, options))
 
+    async def tokens(self, characters: int, tell: Callable[[], _T]) -> _T:
+        """Returns what `tell` makes of the tokens of a text of so many characters; short ones at once."""
+        if characters <= _SHORT_QUERY_CHARACTERS:
+            return tell()
+        return await _in(self._tokens_thread, tell)
+
     def close(self) -> None:
         """Ends the threads; what they do is finished first."""
-        self._query_thread.shutdown()
-        self._bulk_thread.shutdown()
+        for thread in (self._query_thread, self._bulk_thread, self._tokens_thread):
+            thread.shutdown()
 
     def _decode_and_encode(
         self, tokenizer: Tokenizer, texts: Sequence[bytes], options: Options
@@ -198,7 +226,7 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[str], options: Options) -> lis
     prompted = [options.prompt + text for text in texts] if options.prompt else texts
     try:
         if options.chunking is None:
-            found = [_one_run(tokens) for tokens in tokenizer.encode(prompted)]
+            found = [_one_run(tokens) for tokens in tokenizer.encode(prompted, keep_end=options.keep_end)]
         else:
             found = tokenizer.windows(prompted, options.chunking)
         return [_judge(windows, tokenizer, options) for windows in found]
@@ -222,7 +250,7 @@ def _judge(windows: Windows | None, tokenizer: Tokenizer, options: Options) -> W
             found = f"has more than {tokenizer.max_tokens} tokens"
         else:
             found = f"does not fit into {chunking.max_windows} windows of {chunking.window_tokens} tokens"
-        return RequestError(f"the text {found} and truncation is REJECT")
+        return RequestError(f"the text {found}, and this request forbids to cut it")
     return windows.behind(options.prompt)
 
 

@@ -1,10 +1,11 @@
 """How a text ended, told from the error that it ended with. Pure."""
 
-from worker.errors import OverloadError, RequestError, UnavailableError, WorkerError
+from worker.errors import NotServedError, OverloadError, RequestError, UnavailableError, WorkerError
 from worker.statistics import Outcome
 
 _OUTCOMES: dict[type[WorkerError], Outcome] = {
     RequestError: Outcome.REFUSED,
+    NotServedError: Outcome.REFUSED,
     OverloadError: Outcome.OVERLOADED,
     UnavailableError: Outcome.UNAVAILABLE,
 }

@@ -12,6 +12,7 @@ from grpc_status import rpc_status
 from worker.errors import (
     BundleError,
     ModelError,
+    NotServedError,
     OverloadError,
     PoisonError,
     ReloadRunningError,
@@ -25,6 +26,7 @@ Table = Mapping[type[WorkerError], grpc.StatusCode]
 
 STATUS: Table = {
     RequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    NotServedError: grpc.StatusCode.NOT_FOUND,
     OverloadError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     PoisonError: grpc.StatusCode.INTERNAL,
