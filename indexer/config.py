@@ -84,6 +84,7 @@ class FlowConfig:
         retry_seconds: How long a pool may be away before it is given up.
         connect_seconds: How long a pool may take to answer the first time.
         answer_seconds: Silence of a pool that owes answers, after which the connection is made anew.
+        refresh_seconds: Until a name (`dns:///NAME:PORT`) is looked up again; at once when a pool fails.
     """
 
     bytes_in_flight: int = 32 << 20
@@ -95,6 +96,7 @@ class FlowConfig:
     retry_seconds: float = 120.0
     connect_seconds: float = 10.0
     answer_seconds: float = 300.0
+    refresh_seconds: float = 10.0
 
     def __post_init__(self) -> None:
         """Checks the fields; raises ConfigError."""
@@ -109,6 +111,8 @@ class FlowConfig:
             _at_least(name.replace("_", " "), getattr(self, name), 1)
         for name in ("retry_seconds", "connect_seconds", "answer_seconds"):
             _at_least(name.replace("_", " "), getattr(self, name), 0)
+        if not self.refresh_seconds > 0:
+            raise ConfigError(f"refresh seconds is {self.refresh_seconds}, wanted above 0")
 
 
 @dataclass(frozen=True)

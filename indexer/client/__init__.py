@@ -6,8 +6,18 @@ They need grpcio, protobuf and numpy alone. No type of gRPC or protobuf is seen 
 
 from indexer.client.aio import AsyncClient
 from indexer.client.answers import Document, Embeddings, Pool, Timing
+from indexer.client.configuration import ClientConfig
 from indexer.client.members import Target
-from indexer.client.settings import Access, Chunking, Options, RetryConfig, TlsConfig, VectorType
+from indexer.client.settings import (
+    Access,
+    Chunking,
+    HedgeConfig,
+    NameConfig,
+    Options,
+    RetryConfig,
+    TlsConfig,
+    VectorType,
+)
 from indexer.client.statistics import ClassStatistics, Distribution, ProcessStatistics, Statistics
 from indexer.client.status import Status
 from indexer.client.sync import Client, describe, unreachable
@@ -18,9 +28,12 @@ __all__ = [
     "Chunking",
     "ClassStatistics",
     "Client",
+    "ClientConfig",
     "Distribution",
     "Document",
     "Embeddings",
+    "HedgeConfig",
+    "NameConfig",
     "Options",
     "Pool",
     "ProcessStatistics",

@@ -19,6 +19,7 @@ class State(Enum):
     PROBING = "being asked whether it serves"
     UP = "takes calls"
     ASIDE = "failed; is asked again when its time has come"
+    LEFT = "is no member any more; its calls end, and no other begins"
 
 
 @dataclass
@@ -42,16 +43,41 @@ class Balancer:
     """Spreads calls over pools and leaves those alone that fail.
 
     Guarantees: a pool that is aside gets no call before a probe of it succeeded, and no probe before its
-    delay is over; its delay grows with each failure until it answers a call.
+    delay is over; its delay grows with each failure until it answers a call. One that joins is probed before
+    its first call; one that left gets neither calls nor probes, and is known until its calls are over.
 
     Args:
-        targets: Addresses, each once.
+        targets: Addresses, each once, of those who are there at the start.
         retry: Delays of a pool that fails.
+
+    Attributes:
+        standings: What is known of each pool, those that left and still have calls included.
     """
 
     def __init__(self, targets: Sequence[str], retry: RetryConfig) -> None:
         self._retry = retry
         self.standings = {target: Standing() for target in targets}
+
+    @property
+    def members(self) -> list[str]:
+        """The pools that have not left."""
+        return [target for target, one in self.standings.items() if one.state is not State.LEFT]
+
+    def join(self, target: str) -> None:
+        """Takes a pool in, also one that left before; it has to be probed."""
+        one = self.standings.setdefault(target, Standing())
+        if one.state is State.LEFT:
+            one.state, one.due = State.NEW, 0.0
+
+    def leave(self, target: str) -> None:
+        """Lets a pool go: it is forgotten when its calls are over."""
+        self.standings[target].state = State.LEFT
+        self._forget(target)
+
+    def _forget(self, target: str) -> None:
+        one = self.standings[target]
+        if one.state is State.LEFT and not one.in_flight:
+            del self.standings[target]
 
     def choose(self, now: float, first: float, second: float, avoid: Collection[str] = ()) -> str | None:
         """Returns a pool that takes a call now, one that is not to be avoided if there is; None for none.
@@ -93,10 +119,13 @@ class Balancer:
     def ended(self, target: str) -> None:
         """Notes that a call is over, however it ended."""
         self.standings[target].in_flight -= 1
+        self._forget(target)
 
     def up(self, target: str) -> None:
         """Notes that a probe succeeded; what it owes for its failures stays until it answers a call."""
-        self.standings[target].state = State.UP
+        one = self.standings.get(target)
+        if one is not None and one.state is State.PROBING:
+            one.state = State.UP
 
     def answered(self, target: str) -> None:
         """Notes an answer to a call."""
@@ -113,8 +142,8 @@ class Balancer:
             retry_after: Seconds that it asked to be left alone.
             draw: A random number in [0, 1).
         """
-        one = self.standings[target]
-        if one.state is State.ASIDE:
+        one = self.standings.get(target)
+        if one is None or one.state in (State.ASIDE, State.LEFT):
             return
         one.state = State.ASIDE
         one.failures += 1

@@ -6,13 +6,11 @@ loop.
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import grpc
-from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
 
 from embedpool.v1 import admin_service_pb2 as admin_pb
 from embedpool.v1 import admin_service_pb2_grpc as admin_grpc
@@ -20,9 +18,11 @@ from embedpool.v1 import embedding_service_pb2 as pb
 from embedpool.v1 import embedding_service_pb2_grpc as pb_grpc
 from indexer.client import status as statuses
 from indexer.client.answers import Answer, Embeddings, Pool
+from indexer.client.failures import Ended, translated
+from indexer.client.naming import joined
 from indexer.client.settings import Access, Options, TlsConfig, read_file
 from indexer.client.statistics import Statistics
-from indexer.client.status import Meaning, Status
+from indexer.client.status import Status
 from indexer.client.tracing import trace_headers
 from indexer.client.wire import (
     answer_of,
@@ -36,8 +36,6 @@ from indexer.client.wire import (
 from indexer.errors import AwayError, PoolError
 
 _MODEL_SECONDS = 60.0  # in which a pool must describe itself before a stream; arbitrary
-# What the library says when a write meets the end of a stream; the server's own status is lost then.
-_STATUS_LOST = "Internal error from Core"
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _CHANNEL_OPTIONS: Final = (
     # Answers carry packed vectors; the bytes in flight are bounded by the windows, not by this.
@@ -66,17 +64,37 @@ class Connection:
     Args:
         target: `HOST:PORT` or `unix:PATH`.
         access: What opens it.
+        host: Name that led to the address: its certificate bears it, and calls are addressed to it.
 
     Raises:
         ConfigError: A file of the TLS configuration cannot be read, or a token would travel unencrypted.
     """
 
-    def __init__(self, target: str, access: Access) -> None:
+    def __init__(self, target: str, access: Access, host: str = "") -> None:
         access.check(target)
         self.target = target
         self._access = access
-        self._channel = _open_channel(target, access.tls)
+        self._channel = _open_channel(target, access.tls, host)
         self._stub = pb_grpc.EmbeddingServiceStub(self._channel)
+        self._holders = 0
+        self._unheld = asyncio.Event()
+        self._unheld.set()
+
+    def hold(self) -> None:
+        """Notes that somebody calls, or is about to: `retire` waits for it."""
+        self._holders += 1
+        self._unheld.clear()
+
+    def release(self) -> None:
+        """Notes that a holder is done."""
+        self._holders -= 1
+        if not self._holders:
+            self._unheld.set()
+
+    async def retire(self) -> None:
+        """Ends the connection as soon as nobody holds it."""
+        await self._unheld.wait()
+        await self.close()
 
     async def close(self) -> None:
         """Ends the connection and every call on it; none may begin afterwards."""
@@ -103,6 +121,16 @@ class Connection:
         if answer.status != _SERVING:
             name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
             raise AwayError(f"worker {self.target} says that it is {name}")
+
+    async def echo(self, seconds: float) -> None:
+        """Raises AwayError unless the pool says anything at all; one that drains does."""
+        stub = health_pb2_grpc.HealthStub(self._channel)
+        try:
+            call = stub.Check(health_pb2.HealthCheckRequest(), timeout=seconds, metadata=self._metadata(""))
+            await self._answer(call, "")
+        except PoolError as error:
+            if error.code == Status.DEADLINE_EXCEEDED:
+                raise
 
     async def embed_query(
         self, texts: Sequence[str], options: Options, seconds: float, request_id: str
@@ -133,7 +161,7 @@ class Connection:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise _translated(self.target, error, statuses.CALL, request_id) from error
+            raise translated(self.target, error, statuses.CALL, request_id) from error
         except asyncio.CancelledError:
             # gRPC raises this also where not the caller but a closed channel cancelled the call.
             task = asyncio.current_task()
@@ -149,9 +177,9 @@ class DocumentStream:
     close it and open another.
     """
 
-    def __init__(self, target: str, access: Access, options: Options) -> None:
+    def __init__(self, target: str, access: Access, options: Options, host: str = "") -> None:
         self.target = target
-        self._connection = Connection(target, access)
+        self._connection = Connection(target, access, host)
         self._options: pb.EmbeddingOptions | None = options_message(options)
         self._separate = options.separate
         self._request_id = new_request_id()
@@ -175,7 +203,7 @@ class DocumentStream:
             await asyncio.wait({ended}, timeout=refusal_seconds)
             if ended.done():
                 details, trailing = await self._call.details(), await self._call.trailing_metadata()
-                raise self._failure(_Ended(ended.result(), details, trailing))
+                raise self._failure(Ended(ended.result(), details, trailing))
             ended.cancel()
         return pool
 
@@ -201,6 +229,10 @@ class DocumentStream:
             raise AwayError(f"worker {self.target} ended the stream")
         return answer_of(self.target, response, separate=self._separate)
 
+    async def echo(self, seconds: float) -> None:
+        """Raises AwayError unless the pool says anything, beside the stream, in so many seconds."""
+        await self._connection.echo(seconds)
+
     async def close(self) -> None:
         """Ends the stream, if it is open, and the connection."""
         if self._call is not None:
@@ -209,46 +241,19 @@ class DocumentStream:
         await self._connection.close()
 
     def _failure(self, error: Any) -> PoolError:
-        return _translated(self.target, error, statuses.STREAM, self._request_id)
+        return translated(self.target, error, statuses.STREAM, self._request_id)
 
 
-def _open_channel(target: str, tls: TlsConfig | None) -> Any:
+def _open_channel(target: str, tls: TlsConfig | None, host: str) -> Any:
     if tls is None:
-        return grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        port = int(target.rpartition(":")[2]) if host else 0
+        named = (("grpc.default_authority", joined(host, port)),) if host else ()
+        return grpc.aio.insecure_channel(target, options=(*_CHANNEL_OPTIONS, *named))
     credentials = grpc.ssl_channel_credentials(
         root_certificates=read_file(tls.ca, "CA certificates") if tls.ca else None,
         private_key=read_file(tls.key, "client key") if tls.key else None,
         certificate_chain=read_file(tls.cert, "client certificate") if tls.cert else None,
     )
-    name = (("grpc.ssl_target_name_override", tls.server_name),) if tls.server_name else ()
-    return grpc.aio.secure_channel(target, credentials, options=(*_CHANNEL_OPTIONS, *name))
-
-
-def _translated(target: str, error: Any, table: Mapping[Status, Meaning], request_id: str) -> PoolError:
-    """Returns what a failed call means."""
-    code, details = Status(error.code().name), error.details() or "no details"
-    # Of a failed connection gRPC tells a whole story, and at its end what happened.
-    details = details.rsplit("last error: ", 1)[-1]
-    if _STATUS_LOST in details:
-        return AwayError(f"worker {target} ended the stream while a batch was sent", request_id=request_id)
-    if statuses.meaning(code, details, table) is not None:
-        return AwayError(f"worker {target}: {code}: {details}", _retry_after(error), code, request_id)
-    return PoolError(f"worker {target} refused: {code}: {details}", code, request_id)
-
-
-def _retry_after(error: Any) -> float:
-    """Returns the seconds of a RetryInfo in the error's details, 0 without one."""
-    status = rpc_status.from_call(_Ended(error.code(), error.details(), error.trailing_metadata()))
-    for detail in status.details if status is not None else ():
-        info = error_details_pb2.RetryInfo()
-        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info):
-            return float(info.retry_delay.ToTimedelta().total_seconds())
-    return 0.0
-
-
-class _Ended:
-    """A status with the face that `rpc_status.from_call` reads."""
-
-    def __init__(self, code: Any, details: str | None, trailing: Any) -> None:
-        self.code, self.details = lambda: code, lambda: details or ""
-        self.trailing_metadata = lambda: trailing or ()
+    host = tls.server_name or host
+    named = (("grpc.ssl_target_name_override", host),) if host else ()
+    return grpc.aio.secure_channel(target, credentials, options=(*_CHANNEL_OPTIONS, *named))

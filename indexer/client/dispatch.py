@@ -1,56 +1,42 @@
 """Brings batches to pools and answers back, through outages, with each batch in one place at a time.
 
 Guarantees: a batch is in the queue, in flight to exactly one pool, or answered; when a pool goes away, what
-it owes goes back to the queue and from there to whichever pool is there; every batch is answered once.
+it owes goes back to the queue and from there to whichever pool is there; every batch is answered once. A pool
+that joins gets work, one that leaves ends what it took. One that was away for too long or refuses is asked
+again from time to time while others go on; the work ends when none is left.
 Assumes: one asyncio loop; `on_answer` does not block.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from dataclasses import replace
+from typing import Generic
 
-from indexer.client.answers import Answer
-from indexer.client.channel import DocumentStream
-from indexer.client.flow import ByteBudget, Outage, forever, race
+from indexer.client.answers import Answer, Pool
+from indexer.client.bulk_stream import B, BulkStream
+from indexer.client.directory import Directory
+from indexer.client.flow import ByteBudget, Outage, bare, race
+from indexer.client.membership import changes
+from indexer.client.naming import Endpoint
 from indexer.client.settings import Access, Options
+from indexer.client.status import Status
 from indexer.config import FlowConfig
 from indexer.errors import AwayError, GaveUpError, PoolError
 
-_SPARE_BATCHES = 2  # sent beyond two for each process, to cover the way there and back
-_REFUSAL_SECONDS = 0.5  # after a failure: enough for a pool on another host to say why; arbitrary
 _POSTPONED_TIMES = 5  # a text that a live pool postpones this often counts as refused; arbitrary
-
-
-class Texts(Protocol):
-    """Texts that travel together."""
-
-    @property
-    def number(self) -> int:
-        """Unique among the batches of a dispatcher, and rising in the order of texts."""
-        ...
-
-    @property
-    def texts(self) -> Sequence[bytes]:
-        """UTF-8 bytes of each."""
-        ...
-
-    @property
-    def bytes(self) -> int:
-        """What the batch counts in the budgets of bytes in flight."""
-        ...
-
-
-B = TypeVar("B", bound=Texts)
+# Between attempts at a pool that was given up or refuses, while others go on: it may be put right, or be
+# replaced by one that fits. Arbitrary; an attempt costs one connection.
+_ASIDE_SECONDS = 30.0
 
 
 class Dispatcher(Generic[B]):
     """Keeps every pool busy with batches from one queue.
 
     Args:
-        targets: Addresses of the pools.
+        directory: Which pools there are.
         access: What opens them.
-        check_model: Raises ModelMismatchError unless the fingerprint that a target serves is right.
+        accept: Raises PoolError where a pool at an address, as it describes itself, may not take part.
         dim: Values of each vector.
         options: How to embed.
         flow: Windows and patience.
@@ -60,9 +46,9 @@ class Dispatcher(Generic[B]):
 
     def __init__(
         self,
-        targets: Sequence[str],
+        directory: Directory,
         access: Access,
-        check_model: Callable[[str, str], None],
+        accept: Callable[[str, Pool], None],
         dim: int,
         options: Options,
         flow: FlowConfig,
@@ -70,15 +56,17 @@ class Dispatcher(Generic[B]):
         log: Callable[[str], None],
     ) -> None:
         self.access = access
-        self.check_model = check_model
         self.options = options
         self.flow = flow
         self.log = log
         # Ordered by number: what comes back from a lost pool is next, so the oldest batch finishes first.
         self.queue: asyncio.PriorityQueue[tuple[int, B]] = asyncio.PriorityQueue()
-        self._targets = targets
+        self._directory = directory
+        self._accept = accept
         self._dim = dim
         self._on_answer = on_answer
+        self._posts: dict[str, _Post[B]] = {}
+        self._answered = False
         self._postponed: dict[int, int] = {}
         self._budget = ByteBudget(flow.bytes_in_flight)
 
@@ -91,45 +79,88 @@ class Dispatcher(Generic[B]):
         """Works until it is cancelled.
 
         Raises:
-            GaveUpError: Every pool was away for too long.
-            PoolError: One refused for good.
-            ModelMismatchError: A pool serves another model.
+            GaveUpError: Every pool was away for too long, or there was none.
+            PoolError: Every one refused for good; ModelMismatchError where that is because of the model.
         """
-        lost: list[AwayError] = []
-        await race(*(self._serve(target, lost) for target in self._targets))
+        await race(self._directory.watch(), self._work())
 
-    async def _serve(self, target: str, lost: list[AwayError]) -> None:
-        """Works with one pool; when it is given up waits for the others, or raises if it was the last."""
-        lost.append(await self._work_until_lost(target))
-        if len(lost) == len(self._targets):
-            raise GaveUpError(self.flow.retry_seconds, "; ".join(map(str, lost)))
-        self.log(f"{target} is given up; the other workers go on")
-        await forever()
+    async def _work(self) -> None:
+        leaving: list[_Post[B]] = []  # they get no more batches and end their last
+        alone_since: float | None = None
+        try:
+            while True:
+                leaving += self._take_changes()
+                for post in self._posts.values():
+                    if post.task.done():
+                        post.task.result()  # raises: it does not end by itself
+                gone = [post for post in leaving if post.task.done()]
+                leaving = [post for post in leaving if post not in gone]
+                await _end(gone)
+                alone_since = self._check_not_alone(alone_since)
+                await self._directory.news.wait(None if alone_since is None else 1.0)
+        finally:
+            await _end([*self._posts.values(), *leaving])
 
-    async def _work_until_lost(self, target: str) -> AwayError:
-        """Works with one pool until it has been away for too long; returns how it was away at last."""
-        outage = Outage(self.flow.retry_seconds)
-        clock = asyncio.get_running_loop().time
-        while True:
-            try:
-                await _Connection(self, target, outage).run()
-            except AwayError as error:
-                if not outage.lasts:
-                    self.log(f"{error}; trying again for up to {self.flow.retry_seconds:g} s")
-                jitter = random.random()  # noqa: S311 - spreads load, keeps no secret
-                delay = outage.next_delay(clock(), error.retry_after, jitter)
-                if delay is None:
-                    return error
-                await asyncio.sleep(delay)
+    def _take_changes(self) -> "list[_Post[B]]":
+        """Begins to work with who joined; returns those who left."""
+        wanted = self._directory.endpoints
+        found = changes(self._posts, wanted)
+        for target in found.joins:
+            self._posts[target] = _Post(self, wanted[target], self._directory)
+        left = [self._posts.pop(target) for target in found.leaves]
+        for post in left:
+            post.leave()
+        return left
 
-    async def take_answer(self, target: str, batch: B, answer: Answer) -> None:
+    def _check_not_alone(self, since: float | None) -> float | None:
+        """Returns since when there has been no pool at all; raises when none is left to hope for."""
+        reasons = [post.out for post in self._posts.values() if post.out is not None]
+        if self._posts:
+            if len(reasons) == len(self._posts):
+                refusals = [one for one in reasons if not isinstance(one, AwayError)]
+                if len(refusals) == len(reasons):
+                    raise refusals[0]
+                raise GaveUpError(self.flow.retry_seconds, "; ".join(map(str, reasons)))
+            return None
+        now = asyncio.get_running_loop().time()
+        if since is not None and now - since >= self.flow.retry_seconds:
+            told = [f"{name}: {why}" for name, why in self._directory.errors.items()]
+            raise GaveUpError(self.flow.retry_seconds, "; ".join(told) or "no pool is there")
+        return now if since is None else since
+
+    def accepted(self, target: str, pool: Pool) -> None:
+        """Takes what a pool says of itself; raises PoolError where it may not take part."""
+        self._accept(target, pool)
+        if target in self._posts:
+            self._posts[target].out = None
+
+    def refused(self, post: "_Post[B]", error: PoolError) -> None:
+        """Notes that a pool refuses; raises where every other one would refuse the same.
+
+        Raises:
+            PoolError: The request itself is wrong, and nothing was ever answered.
+        """
+        if not self._answered and error.code == Status.INVALID_ARGUMENT:
+            raise error
+        if post.out is None and len(self._directory.endpoints) > 1:
+            self.log(f"{error}; it is set aside, the other workers go on")
+        post.out = error
+
+    def lost(self, post: "_Post[B]", error: AwayError) -> None:
+        """Notes that a pool was away for too long."""
+        if post.out is None and len(self._directory.endpoints) > 1:
+            self.log(f"{post.endpoint.address} is given up; the other workers go on")
+        post.out = error
+
+    async def take_answer(self, target: str, pool: Pool, batch: B, answer: Answer) -> None:
         """Hands an answer on.
 
         Raises:
             AwayError: The pool wants part of the batch again later; the batch is still owed.
             PoolError: The answer does not fit the batch or the model.
         """
-        self.check_model(target, answer.fingerprint)
+        if answer.fingerprint != pool.fingerprint:
+            self._accept(target, replace(pool, model=replace(pool.model, fingerprint=answer.fingerprint)))
         if answer.postponed:
             times = self._postponed.get(batch.number, 0) + 1
             self._postponed[batch.number] = times
@@ -143,78 +174,83 @@ class Dispatcher(Generic[B]):
             raise PoolError(
                 f"worker {target} sent vectors of {answer.vectors.shape[1]} values, wanted {self._dim}"
             )
+        self._answered = True
         self._on_answer(batch, answer)
         await self._budget.give(batch.bytes)
 
 
-class _Connection(Generic[B]):
-    """One stream to one pool and what is in flight on it."""
+class _Post(Generic[B]):
+    """One pool and the task that works with it.
 
-    def __init__(self, dispatcher: Dispatcher[B], target: str, outage: Outage) -> None:
-        self._dispatcher = dispatcher
-        self._target = target
-        self._outage = outage
-        self._stream = DocumentStream(target, dispatcher.access, dispatcher.options)
-        self._in_flight: dict[int, B] = {}
-        self._bytes = 0
-        self._answered = False
-        self._room = asyncio.Event()
-        self._last_word = 0.0  # when the pool last answered, or got its first batch, on the loop's clock
+    Attributes:
+        endpoint: The pool.
+        out: Why nothing is hoped of it for now; None while it works or is only away for a moment.
+        task: Ends when the pool has left.
+    """
 
-    async def run(self) -> None:
-        """Works until the connection breaks; raises AwayError or PoolError, never returns."""
-        flow = self._dispatcher.flow
+    def __init__(self, dispatcher: Dispatcher[B], endpoint: Endpoint, directory: Directory) -> None:
+        self.endpoint = endpoint
+        self.out: PoolError | None = None
+        self._dispatcher, self._directory = dispatcher, directory
+        self._leaving = asyncio.Event()
+        self._stream: BulkStream[B] | None = None
+        self.task = asyncio.create_task(self._work())
+        self.task.add_done_callback(self._ended)
+
+    def leave(self) -> None:
+        """Has the task end when the pool owes nothing."""
+        self._leaving.set()
+        if self._stream is None or self._stream.idle:
+            self.task.cancel()
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._directory.news.tell()
+
+    async def _work(self) -> None:
+        dispatcher, outage = self._dispatcher, Outage(self._dispatcher.flow.retry_seconds)
+        while True:
+            self._stream = BulkStream(dispatcher, self.endpoint, outage, self._leaving)
+            error = await self._until_it_breaks(self._stream)
+            self._stream = None
+            if self._leaving.is_set():
+                return
+            if isinstance(error, AwayError):
+                delay = self._delay(outage, error)
+            else:
+                dispatcher.refused(self, error)
+                delay = _ASIDE_SECONDS
+            self._directory.hurry()
+            self._directory.news.tell()
+            await asyncio.sleep(delay)
+
+    async def _until_it_breaks(self, stream: BulkStream[B]) -> PoolError:
         try:
-            pool = await self._stream.open(_REFUSAL_SECONDS if self._outage.lasts else 0.0)
-            self._dispatcher.check_model(self._target, pool.model.fingerprint)
-            window = 2 * max(1, pool.processes) + _SPARE_BATCHES
-            size = min(flow.stream_bytes_in_flight, pool.max_stream_bytes)
-            await race(self._send(window, size), self._receive(), self._watch(flow.answer_seconds))
-        finally:
-            for batch in self._in_flight.values():
-                self._dispatcher.queue.put_nowait((batch.number, batch))
-            await self._stream.close()
+            await stream.run()
+        except PoolError as error:
+            return bare(error)
+        return AwayError(f"worker {self.endpoint.address} has left")
 
-    async def _send(self, window: int, size: int) -> None:
-        while True:
-            # The last batch may go beyond `size`, or a text larger than it could never be sent.
-            # One batch alone until it is answered: if the pool refuses it, no other write hides the reason.
-            while len(self._in_flight) >= (window if self._answered else 1) or self._bytes >= size:
-                self._room.clear()
-                await self._room.wait()
-            _, batch = await self._dispatcher.queue.get()
-            if not self._in_flight:
-                self._last_word = asyncio.get_running_loop().time()
-            self._in_flight[batch.number] = batch
-            self._bytes += batch.bytes
-            try:
-                await self._stream.send(batch.number, batch.texts)
-            except AwayError:
-                # `_receive` learns why and tells it.
-                await forever()
+    def _delay(self, outage: Outage, error: AwayError) -> float:
+        """Returns seconds until the next attempt at a pool that is away."""
+        dispatcher = self._dispatcher
+        if not outage.lasts:
+            dispatcher.log(f"{error}; trying again for up to {dispatcher.flow.retry_seconds:g} s")
+        jitter = random.random()  # noqa: S311 - spreads load, keeps no secret
+        delay = outage.next_delay(asyncio.get_running_loop().time(), error.retry_after, jitter)
+        if delay is None:
+            dispatcher.lost(self, error)
+            return _ASIDE_SECONDS
+        return delay
 
-    async def _receive(self) -> None:
-        while True:
-            answer = await self._stream.receive()
-            self._last_word = asyncio.get_running_loop().time()
-            batch = self._in_flight.get(answer.number)
-            if batch is None:
-                raise PoolError(
-                    f"worker {self._target} answered batch {answer.number}, which it was not sent"
-                )
-            await self._dispatcher.take_answer(self._target, batch, answer)
-            del self._in_flight[answer.number]
-            self._bytes -= batch.bytes
-            self._answered = True
-            self._room.set()
-            if self._outage.end():
-                self._dispatcher.log(f"worker {self._target} is back")
 
-    async def _watch(self, answer_seconds: float) -> None:
-        """Raises AwayError when the pool owes answers and is silent for too long."""
-        clock = asyncio.get_running_loop().time
-        while True:
-            silence = clock() - self._last_word if self._in_flight else 0.0
-            if silence >= answer_seconds:
-                raise AwayError(f"worker {self._target} owes answers and was silent for {answer_seconds:g} s")
-            await asyncio.sleep(max(0.1, answer_seconds - silence))
+async def _end(posts: Sequence[_Post[B]]) -> None:
+    """Ends the tasks of posts and waits for that.
+
+    Their tracebacks hold the posts, which must not hold the tasks: such a cycle would keep connections open
+    until Python looks for cycles.
+    """
+    tasks = [post.task for post in posts]
+    for post in posts:
+        post.task.cancel()
+        del post.task
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,147 +2,18 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from indexer.client.answers import NO_LIMIT, Answer, Document, Pool
+from indexer.client.cutting import CutRule, TextBatch, outcomes
 from indexer.client.dispatch import Dispatcher
 from indexer.client.members import Members
 from indexer.client.settings import Options
 from indexer.client.status import Status
 from indexer.config import FlowConfig
 from indexer.errors import AwayError, ModelMismatchError
-
-_ROW_BYTES = 256  # what a held document costs beside its text and its vector; an estimate
-
-
-@dataclass
-class TextBatch:
-    """Texts that follow each other in the input.
-
-    Attributes:
-        number: Counts the batches of one call.
-        first: Place of the first text in the input.
-        count: Texts, those that are not sent included.
-        texts: UTF-8 bytes of those that are sent.
-        places: Position of each of them in the batch.
-        refused: Position and reason of those that no pool takes.
-        bytes: What it counts as held.
-    """
-
-    number: int
-    first: int
-    count: int = 0
-    texts: list[bytes] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    refused: list[tuple[int, str]] = field(default_factory=list)
-    bytes: int = 0
-
-
-@dataclass(frozen=True)
-class CutRule:
-    """What a batch may hold: `items` texts, `bytes` of them in all, one text at most `text_bytes`.
-
-    A text counts `row_bytes` beside its own bytes against what is held at once, for its vector.
-    """
-
-    items: int
-    bytes: int
-    text_bytes: int
-    row_bytes: int
-
-    @classmethod
-    def of(cls, pools: Sequence[Pool], flow: FlowConfig) -> "CutRule":
-        """Returns what every one of the pools takes."""
-        return cls(
-            items=min(flow.batch_items, *(pool.max_batch_items for pool in pools)),
-            bytes=min(flow.batch_bytes, *(pool.max_batch_bytes for pool in pools)),
-            text_bytes=min(min(pool.max_text_bytes, pool.max_batch_bytes) for pool in pools),
-            row_bytes=_ROW_BYTES + 4 * max(pool.dim for pool in pools),
-        )
-
-
-class Cutter:
-    """Makes batches of texts, one text after the other; one that no pool takes is `refused` in its batch."""
-
-    def __init__(self, rule: CutRule) -> None:
-        self._rule = rule
-        self._batch = TextBatch(0, 0)
-        self._text_bytes = 0
-        self._index = 0
-
-    def add(self, text: str | bytes) -> TextBatch | None:
-        """Takes the next text; returns the batch before it when that is full.
-
-        Raises:
-            TypeError: The text is neither str nor bytes.
-        """
-        rule, raw = self._rule, _encoded(self._index, text)
-        size = len(raw) if isinstance(raw, bytes) else 0
-        full = self._batch.count >= rule.items or (
-            bool(self._batch.texts) and self._text_bytes + size > rule.bytes
-        )
-        done = self.rest() if full else None
-        batch = self._batch
-        if not isinstance(raw, bytes):
-            batch.refused.append((batch.count, raw))
-        elif size > rule.text_bytes:
-            reason = f"the text has {size} bytes, the pool takes {rule.text_bytes}; cut it in pieces"
-            batch.refused.append((batch.count, reason))
-        else:
-            batch.texts.append(raw)
-            batch.places.append(batch.count)
-            self._text_bytes += size
-            batch.bytes += size
-        batch.bytes += rule.row_bytes
-        batch.count += 1
-        self._index += 1
-        return done
-
-    def rest(self) -> TextBatch | None:
-        """Returns the batch that is not full, and begins the next."""
-        done = self._batch
-        self._batch, self._text_bytes = TextBatch(done.number + 1, self._index), 0
-        return done if done.count else None
-
-
-def _encoded(index: int, text: str | bytes) -> bytes | str:
-    """Returns the UTF-8 bytes of a text, or why it has none."""
-    if isinstance(text, bytes):
-        return text
-    if not isinstance(text, str):
-        raise TypeError(f"text {index} is a {type(text).__name__}, wanted str or bytes")
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        return f"the text is not UTF-8: {error.reason} at character {error.start}"
-
-
-def outcomes(batch: TextBatch, answer: Answer | None) -> list[Document]:
-    """Returns what became of each text of a batch; `answer` is None when none of them was sent."""
-    found = {
-        position: Document(batch.first + position, None, code=Status.INVALID_ARGUMENT, message=reason)
-        for position, reason in batch.refused
-    }
-    if answer is not None:
-        vectors = answer.vectors.astype("float32", copy=False)
-        for row, sent in enumerate(answer.good.tolist()):
-            position = batch.places[sent]
-            found[position] = Document(
-                index=batch.first + position,
-                vector=vectors[row],
-                token_count=int(answer.token_counts[row]),
-                truncated=bool(answer.truncated[row]),
-                windows=int(answer.windows[row]),
-                fingerprint=answer.fingerprint,
-            )
-        for failure in answer.failures:
-            position = batch.places[failure.position]
-            found[position] = Document(
-                batch.first + position, None, code=failure.code, message=failure.message
-            )
-    return [found[position] for position in range(batch.count)]
 
 
 class DocumentJob:
@@ -170,14 +41,10 @@ class DocumentJob:
         self._answers: dict[int, asyncio.Future[Answer | None]] = {}
         self._model = pool.fingerprint
         self._dispatcher: Dispatcher[TextBatch] = Dispatcher(
-            # Also those that are away now: they may be back before the end.
-            targets=[
-                target
-                for target in members.balancer.standings
-                if target not in pools or pools[target].fingerprint == pool.fingerprint
-            ],
+            # Also those that are away now: they may be back, and others join, before the end.
+            directory=members.directory,
             access=members.access,
-            check_model=self._check_model,
+            accept=self._accept,
             dim=options.dimensions or pool.dim,
             options=options,
             flow=replace(flow, bytes_in_flight=NO_LIMIT),  # held back here, until the answers are taken
@@ -240,13 +107,14 @@ class DocumentJob:
         await asyncio.gather(self._runner, return_exceptions=True)
         del self._runner, self._dispatcher  # as in `race`: they would hold each other, and connections
 
-    def _check_model(self, target: str, fingerprint: str) -> None:
-        """Raises ModelMismatchError for a second model: one result never mixes them."""
-        if fingerprint != self._model:
+    def _accept(self, target: str, pool: Pool) -> None:
+        """Raises PoolError for a pool that cannot take part: one result never mixes models."""
+        if pool.fingerprint != self._model:
             raise ModelMismatchError(
-                f"worker {target} serves model {fingerprint[:12]}, the documents before have vectors of "
+                f"worker {target} serves model {pool.fingerprint[:12]}, the documents before have vectors of "
                 f"model {self._model[:12]}: one result never mixes them; use pools of one model"
             )
+        self.rule.check(target, pool)
 
     def _on_answer(self, batch: TextBatch, answer: Answer) -> None:
         self._answers.pop(batch.number).set_result(answer)

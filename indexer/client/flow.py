@@ -1,9 +1,12 @@
 """How much may be under way, and how long a pool may be away. No I/O; time is an argument."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 _FIRST_DELAY_SECONDS = 0.2  # after the first failure; doubles with each further one
 _LAST_DELAY_SECONDS = 5.0  # a pool that came back waits no longer than this
@@ -28,6 +31,23 @@ class ByteBudget:
         async with self._changed:
             self._held -= size
             self._changed.notify_all()
+
+
+class News:
+    """Wakes all who wait when there is something new; they look for themselves what it is."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def tell(self) -> None:
+        """Wakes all who wait now."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self, seconds: float | None = None) -> None:
+        """Returns at the next news, or after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
 
 
 @dataclass
@@ -95,3 +115,9 @@ async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
 async def forever() -> None:
     """Waits until it is cancelled: for a part of a race that has nothing left to do."""
     await asyncio.get_running_loop().create_future()
+
+
+def bare(error: E) -> E:
+    """Returns an error that is kept for later, without its frames, which would hold connections open."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from indexer.client.resolving import Resolve, look_up
 from indexer.errors import ConfigError
 
 
@@ -135,7 +136,8 @@ def is_local(target: str) -> bool:
     """Returns whether what goes to an address stays on this machine."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
-    host = target.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].strip("[]")
+    plain = target.removeprefix("ipv4:").removeprefix("ipv6:").removeprefix("dns:").removeprefix("///")
+    host = plain.rpartition(":")[0].strip("[]")
     with contextlib.suppress(ValueError):  # a name, or several addresses
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
@@ -171,3 +173,58 @@ class RetryConfig:
             )
         if min(self.budget_ratio, self.budget_per_second, self.budget_reserve) < 0:
             raise ConfigError("a retry budget is negative, wanted 0 or more")
+
+
+@dataclass(frozen=True)
+class HedgeConfig:
+    """When a query that waits for long is also asked of a second pool, whose answer may come first.
+
+    As in J. Dean and L. A. Barroso, "The Tail at Scale" (2013): after a multiple of the time that most
+    queries of that size take, and for a small share of the queries only.
+
+    Attributes:
+        factor: How many times the 95th percentile of the last answers is long; 0 for no second pool ever.
+        first_delay: Seconds until that while too few answers are known.
+        least_delay: Seconds until that at the least.
+        ratio: Second requests that each query earns for all.
+        reserve: Second requests saved at most, and there at the start.
+    """
+
+    factor: float = 2.0
+    first_delay: float = 1.0
+    least_delay: float = 0.02
+    ratio: float = 0.1
+    reserve: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Checks the fields; raises ConfigError."""
+        if min(self.factor, self.ratio, self.reserve) < 0 or not 0 < self.least_delay <= self.first_delay:
+            raise ConfigError(
+                f"hedging has factor {self.factor:g}, ratio {self.ratio:g} and reserve {self.reserve:g}, "
+                f"delays {self.least_delay:g} to {self.first_delay:g} s; wanted 0 or more, and rising delays"
+            )
+
+
+@dataclass(frozen=True)
+class NameConfig:
+    """How the names of pools (`dns:///NAME:PORT`) are followed.
+
+    Attributes:
+        refresh_seconds: Until a name is looked up again; when a pool fails it is looked up at once.
+        lookup_seconds: In which the resolver must answer; the pools that are known go on meanwhile.
+        most_addresses: Addresses of one name that are used at most: each costs a connection or two.
+        resolve: Who is asked: host and port to what can be dialled. It may block, and raises OSError.
+    """
+
+    refresh_seconds: float = 10.0
+    lookup_seconds: float = 5.0
+    most_addresses: int = 256
+    resolve: Resolve = look_up
+
+    def __post_init__(self) -> None:
+        """Checks the fields; raises ConfigError."""
+        if min(self.refresh_seconds, self.lookup_seconds) <= 0 or self.most_addresses < 1:
+            raise ConfigError(
+                f"names are looked up every {self.refresh_seconds:g} s within {self.lookup_seconds:g} s for "
+                f"{self.most_addresses} addresses, wanted all above 0"
+            )

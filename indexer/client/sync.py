@@ -6,20 +6,20 @@ Costs a fraction of a millisecond a call for the way to the loop's thread and ba
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from indexer.client.aio import TIMEOUT_SECONDS, AsyncClient
 from indexer.client.answers import Document, Embeddings, Pool
-from indexer.client.documents import Cutter, TextBatch
+from indexer.client.configuration import ClientSettings, TextOptions, options_of
+from indexer.client.cutting import Cutter, TextBatch
 from indexer.client.members import Target
-from indexer.client.settings import Access, Chunking, Options, RetryConfig, TlsConfig, VectorType
+from indexer.client.naming import name_of
+from indexer.client.settings import Access
 from indexer.client.statistics import Statistics
 from indexer.client.status import Status
-from indexer.config import FlowConfig
 from indexer.errors import AwayError, PoolError
 
 T = TypeVar("T")
@@ -33,18 +33,12 @@ class Client:
     the pool asks for), ABORTED, CANCELLED and a lost attempt are tried again until the timeout, within a
     retry budget; every other status is an error at once.
 
+    A query that is late is sent to a second pool as well, and the first answer counts.
+
     Args:
-        targets: `HOST:PORT` or `unix:PATH`; several in a sequence or with commas between them.
-        tls: How to know the pools; None for connections that are not encrypted.
-        token: Bearer token, or the path of the file that holds it, which is read again for each call.
-        plaintext_token: Whether a token may travel unencrypted beyond this machine.
-        retry: How long and how often a call is tried.
-        flow: How documents flow: batches, bytes held (8 MiB where none is given), patience with pools that
-            are away (`retry_seconds`).
-        fingerprint: The model that the pools must serve; "" for the one that the first of them serves.
-        mixed_models: Whether the pools may serve different models; each answer names its own, and one result
-            never mixes them.
-        log: Takes a line for people when a pool of a bulk call goes or comes back.
+        targets: `HOST:PORT`, `unix:PATH`, or `dns:///NAME:PORT` for all addresses that a name has, followed
+            as they change; several in a sequence or with commas between them.
+        settings: As keywords; `ClientConfig` says what each is.
 
     Raises:
         ConfigError: A setting is impossible, or a file of the TLS configuration cannot be read.
@@ -58,30 +52,8 @@ class Client:
         ...         print(document.index, document.vector if document.ok else document.message)
     """
 
-    def __init__(
-        self,
-        targets: str | Sequence[str],
-        *,
-        tls: TlsConfig | None = None,
-        token: str | Path | None = None,
-        plaintext_token: bool = False,
-        retry: RetryConfig | None = None,
-        flow: FlowConfig | None = None,
-        fingerprint: str = "",
-        mixed_models: bool = False,
-        log: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._client = AsyncClient(
-            targets,
-            tls=tls,
-            token=token,
-            plaintext_token=plaintext_token,
-            retry=retry,
-            flow=flow,
-            fingerprint=fingerprint,
-            mixed_models=mixed_models,
-            log=log,
-        )
+    def __init__(self, targets: str | Sequence[str], **settings: Unpack[ClientSettings]) -> None:
+        self._client = AsyncClient(targets, **settings)
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_report)
         self._thread = threading.Thread(target=self._loop.run_forever, name="embedpool-client", daemon=True)
@@ -128,78 +100,60 @@ class Client:
         self,
         texts: str | Sequence[str],
         *,
-        dimensions: int = 0,
-        prompt_name: str | None = None,
-        vector_type: VectorType | str = VectorType.FLOAT32,
-        chunking: Chunking | None = None,
-        reject_long: bool = False,
         timeout: float = TIMEOUT_SECONDS,
         request_id: str = "",
+        **words: Unpack[TextOptions],
     ) -> Embeddings:
         """Embeds one text or a few, which the pools serve before all bulk work.
 
         Args:
             texts: The texts; more than a pool takes in one call go in several.
-            dimensions: Leading values to keep (Matryoshka models), normalized again; 0 for all.
-            prompt_name: One of the model's prompts; None for its prompt for queries.
-            vector_type: How values travel: float32, or float16 or int8 for fewer bytes; they arrive as
-                float32.
-            chunking: How texts longer than a window are cut; None for not at all.
-            reject_long: Whether a text longer than the model takes is an error instead of cut.
             timeout: Seconds over all attempts.
             request_id: `x-request-id` of the call, for the pools' logs; "" for a new one.
+            words: How texts are embedded.
+
+                - `dimensions`: leading values to keep (Matryoshka models), normalized again; 0 for all.
+                - `prompt_name`: one of the model's prompts; None for its prompt for queries.
+                - `vector_type`: how values travel: float32, or float16 or int8 for fewer bytes; they arrive
+                  as float32.
+                - `chunking`: how texts longer than a window are cut; None for not at all.
+                - `reject_long`: whether a text longer than the model takes is an error instead of cut.
 
         Raises:
             AwayError: No pool answered in time; `code` and `retry_after` say how it went.
             PoolError: A pool refused, for example an empty text (INVALID_ARGUMENT).
             ModelMismatchError: The pools serve different models.
         """
-        return self._run(
-            self._client.embed_query(
-                texts,
-                dimensions=dimensions,
-                prompt_name=prompt_name,
-                vector_type=vector_type,
-                chunking=chunking,
-                reject_long=reject_long,
-                timeout=timeout,
-                request_id=request_id,
-            )
-        )
+        work = self._client.embed_query(texts, timeout=timeout, request_id=request_id, **words)
+        return self._run(work)
 
     def embed_documents(
         self,
         texts: Iterable[str | bytes],
         *,
-        dimensions: int = 0,
-        prompt_name: str | None = None,
-        vector_type: VectorType | str = VectorType.FLOAT32,
-        chunking: Chunking | None = None,
-        reject_long: bool = False,
         timeout: float | None = None,
+        **words: Unpack[TextOptions],
     ) -> Iterator[Document]:
         """Embeds many texts as bulk work, over all pools; yields an outcome for each, in the input's order.
 
         The input is read, in the calling thread, as far ahead as `flow.bytes_in_flight` allows. A text
         that a pool refuses is an outcome with a code and ends nothing. What a pool that goes away owes is
-        sent to another one, or to the same when it is back; a drained pool answers what it took before.
+        sent to another one, or to the same when it is back; a drained pool answers what it took before. One
+        that joins gets work. One that begins to refuse (it took another model over, say) is set aside with a
+        line in the log, and asked again from time to time, while others go on.
 
         Args:
             texts: The texts, as str or UTF-8 bytes.
-            dimensions: As in `embed_query`.
-            prompt_name: One of the model's prompts; None for its prompt for documents.
-            vector_type: As in `embed_query`.
-            chunking: As in `embed_query`.
-            reject_long: Whether a text longer than the model takes is refused instead of cut.
             timeout: Seconds for all of it; None for as long as it takes.
+            words: As in `embed_query`; `prompt_name` None is the model's prompt for documents.
 
         Raises:
             GaveUpError: All pools were away for `flow.retry_seconds`.
             AwayError: No pool was there at the start, or the timeout passed.
-            PoolError: A pool refused the call as a whole.
-            ModelMismatchError: A pool serves another model than the documents before.
+            PoolError: Every pool refused the call as a whole.
+            ModelMismatchError: Every pool serves another model than the documents before.
         """
-        options = Options(VectorType(vector_type), dimensions, prompt_name, reject_long, chunking)
+        options = options_of(**words)
         deadline = None if timeout is None else self._loop.time() + timeout
         job = self._run(self._client.start_job(options, timeout))
         cutter = Cutter(job.rule)
@@ -277,6 +231,11 @@ def describe(target: str, access: Access, wait_seconds: float) -> Pool:
 
 def unreachable(target: str, reason: str) -> PoolError:
     """Returns the error for a pool that nobody answers for; it says how to start one."""
+    if name_of(target) is not None:
+        return PoolError(
+            f"cannot reach a worker at {target} ({reason}); is that the name of a service, and are pods "
+            "of it ready?"
+        )
     return PoolError(
         f"cannot reach a worker at {target} ({reason}); start one with "
         f"'python -m worker serve --bundle DIR --listen {target}', or use --bundle DIR"

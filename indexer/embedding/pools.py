@@ -1,9 +1,11 @@
 """What pools are asked for, and what they take."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-from indexer.client import Access, Chunking, Options, Pool, VectorType
+from indexer.client import Access, Chunking, NameConfig, Options, Pool, VectorType
 from indexer.client.answers import Answer
+from indexer.client.cutting import check_limits
+from indexer.client.directory import Directory
 from indexer.client.dispatch import Dispatcher
 from indexer.config import FlowConfig, PlanConfig
 from indexer.documents import Batch
@@ -14,20 +16,35 @@ from indexer.plan import Plan
 
 def plan_dispatcher(
     plan: Plan,
-    targets: Sequence[str],
+    pools: Mapping[str, Pool],
     access: Access,
     flow: FlowConfig,
     on_answer: Callable[[Batch, Answer], None],
     log: Callable[[str], None],
+    names: NameConfig | None = None,
 ) -> Dispatcher[Batch]:
-    """Returns a dispatcher whose answers are vectors of a plan's model, in its type."""
+    """Returns a dispatcher whose answers are vectors of a plan's model, in its type.
 
-    def check(target: str, fingerprint: str) -> None:
-        if fingerprint != plan.model.fingerprint:
+    Args:
+        plan: What the index holds.
+        pools: The pools by target, as they were at the start: batches are cut for them. Whoever joins later
+            must serve the same model and take as much.
+        access: What opens them.
+        flow: Windows and patience.
+        on_answer: Called in the loop with each batch and its answer.
+        log: Takes a line for people when a pool joins, leaves, goes or comes back.
+        names: How names are followed; None for the flow's rate and the system's resolver.
+    """
+    rule = batch_rule(flow, pools)
+
+    def accept(target: str, pool: Pool) -> None:
+        if pool.fingerprint != plan.model.fingerprint:
             raise ModelMismatchError(
-                f"worker {target} serves model {fingerprint[:12]}, the index holds {plan.model.label()}: "
-                "start the right worker, or build a new index"
+                f"worker {target} serves model {pool.fingerprint[:12]}, the index holds "
+                f"{plan.model.label()}: start the right worker, or build a new index"
             )
+        check_chunking(plan.config, {**pools, f"{target} by now": pool})
+        check_limits(target, pool, rule.items, rule.bytes, rule.text_bytes)
 
     options = Options(
         vector_type=VectorType(plan.config.vector_type.value),
@@ -36,7 +53,8 @@ def plan_dispatcher(
         # The bytes of an index must not depend on which texts met in a pool.
         exact=True,
     )
-    return Dispatcher(targets, access, check, plan.model.dim, options, flow, on_answer, log)
+    directory = Directory(list(pools), names or NameConfig(refresh_seconds=flow.refresh_seconds), log)
+    return Dispatcher(directory, access, accept, plan.model.dim, options, flow, on_answer, log)
 
 
 def batch_rule(flow: FlowConfig, pools: Mapping[str, Pool]) -> BatchRule:

@@ -150,7 +150,7 @@ class _Embedding:
     async def run(
         self, pools: Mapping[str, Pool], access: Access, units: Iterator[Unit], refused: Mapping[int, str]
     ) -> None:
-        dispatcher = plan_dispatcher(self._plan, list(pools), access, self._flow, self._take, self._stage.log)
+        dispatcher = plan_dispatcher(self._plan, pools, access, self._flow, self._take, self._stage.log)
         source = self._items(units, batch_rule(self._flow, pools), refused)
         # Leaving the block waits for both threads: a commit that began is finished.
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:

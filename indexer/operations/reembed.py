@@ -40,7 +40,7 @@ def check_sample(index: Standing, pools: Mapping[str, Pool], access: Access, siz
         )
     flow = FlowConfig()
     batches = [item for item in _sampled(index, size, pools, flow) if isinstance(item, Batch)]
-    answers = asyncio.run(_embed(index.plan, list(pools), access, batches, flow))
+    answers = asyncio.run(_embed(index.plan, pools, access, batches, flow))
     cosines = [_cosine(index, batch, answers[batch.number]) for batch in batches]
     least = LEAST_COSINE[index.plan.config.vector_type]
     for batch, cosine in zip(batches, cosines, strict=True):
@@ -79,7 +79,7 @@ def _sampled(index: Standing, size: int, pools: Mapping[str, Pool], flow: FlowCo
 
 
 async def _embed(
-    plan: Plan, targets: Sequence[str], access: Access, batches: Sequence[Batch], flow: FlowConfig
+    plan: Plan, pools: Mapping[str, Pool], access: Access, batches: Sequence[Batch], flow: FlowConfig
 ) -> dict[int, Answer]:
     answers: dict[int, Answer] = {}
     done = asyncio.Event()
@@ -89,7 +89,7 @@ async def _embed(
         if len(answers) == len(batches):
             done.set()
 
-    dispatcher = plan_dispatcher(plan, targets, access, flow, take, lambda _: None)
+    dispatcher = plan_dispatcher(plan, pools, access, flow, take, lambda _: None)
 
     async def feed() -> None:
         for batch in batches:

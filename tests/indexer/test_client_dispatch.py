@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 
 from embedpool.v1 import embedding_service_pb2 as pb
 from embedpool.v1 import embedding_service_pb2_grpc as pb_grpc
-from indexer.client import Access
+from indexer.client import Access, Pool
 from indexer.client.answers import Answer
 from indexer.client.flow import race
 from indexer.config import FlowConfig, PlanConfig
@@ -25,6 +25,7 @@ from indexer.plan import Model, Plan, Unit
 
 MODEL = Model("f" * 64, "two", 2, normalized=False)
 UNIT = Unit(0, 0, 0, 1000, 0)
+POOL = Pool(MODEL, 1, max_text_bytes=100, max_batch_items=8, max_batch_bytes=800)
 PLAN = Plan((), PlanConfig(), MODEL, (UNIT,))
 FLOW = FlowConfig(retry_seconds=3.0, answer_seconds=0.3)
 
@@ -99,7 +100,7 @@ def _run(
             if len(answers) == count:
                 done.set()
 
-        dispatcher = plan_dispatcher(plan, [f"127.0.0.1:{port}"], Access(), flow, take, log.append)
+        dispatcher = plan_dispatcher(plan, {f"127.0.0.1:{port}": POOL}, Access(), flow, take, log.append)
 
         async def feed() -> None:
             for batch in _batches(count):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from indexer.client.answers import NO_LIMIT
 from indexer.client.balance import Balancer, State
-from indexer.client.documents import CutRule, Cutter
+from indexer.client.cutting import CutRule, Cutter
 from indexer.client.retry import RetryBudget, full_jitter
 from indexer.client.settings import Access, Chunking, Options, RetryConfig, TlsConfig
 from indexer.client.status import CALL, STREAM, Meaning, Status, meaning
