@@ -1,8 +1,23 @@
 """The tree of errors that the indexer raises; `__main__` prints each as one line."""
 
+from typing import Any
+
 
 class IndexerError(Exception):
-    """Anything the indexer refuses or fails at; the message says what to do about it."""
+    """Anything the indexer refuses or fails at; the message says what to do about it.
+
+    Travels between processes as it is, whatever its constructor takes.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leaves the constructor out: message and attributes are what counts."""
+        return _remade, (type(self), self.args, self.__dict__)
+
+
+def _remade(kind: type[IndexerError], args: tuple[Any, ...], attributes: dict[str, Any]) -> IndexerError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigError(IndexerError):
@@ -73,6 +88,10 @@ class GaveUpError(PoolError):
         super().__init__(f"gave up after {seconds:g} s without an answer: {reasons}", "UNAVAILABLE")
         self.seconds = seconds
         self.reasons = reasons
+
+
+class EngineError(IndexerError):
+    """The machines that should embed are not there, or went away."""
 
 
 class ListenError(IndexerError):

@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 _LINE_SECONDS = 5.0  # between plain lines
 _LOOK_SECONDS = 1.0  # between calls of an observer
@@ -39,6 +41,18 @@ class Reached:
 Observer = Callable[[Reached], None]
 
 
+class Progress(Protocol):
+    """Is told how far work is."""
+
+    def advance(self, count: int) -> None:
+        """Notes that `count` more are done."""
+        ...
+
+    def log(self, line: str) -> None:
+        """Shows a line for people."""
+        ...
+
+
 class Stage:
     """One stage of work, a context manager.
 
@@ -65,12 +79,12 @@ class Stage:
         self._console, self._name, self._total, self._noun = console, name, total, noun
         self._before = self._done = done
         self._start = self._last_line = time.monotonic()
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
         self._task = TaskID(0)
 
     def __enter__(self) -> "Stage":
         if self._console.is_terminal:
-            self._bar = Progress(
+            self._bar = Bar(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),

@@ -26,9 +26,12 @@ OWNERS = {
         "indexer/index/faiss_index.py",
         "indexer/index/selection.py",
     },
+    "haystack": {"indexer/adapters/haystack.py"},
     "httptools": {"worker/wires/http/listener.py"},
     "huggingface_hub": {"build_models/sources.py"},
     "ir_measures": {"build_models/quality/evaluate.py"},
+    "langchain_core": {"indexer/adapters/langchain.py"},
+    "llama_index": {"indexer/adapters/llama_index.py"},
     "matplotlib": {
         "build_models/canvas.py",
         "build_models/plot.py",
@@ -63,6 +66,8 @@ OWNERS = {
         "indexer/store/unit_file.py",
         "build_models/quality/tables.py",
     },
+    # Actors themselves know nothing of Ray.
+    "ray": {"indexer/engines/ray_actors.py", "indexer/engines/ray_cluster.py"},
     "safetensors": {"build_models/heads.py"},
     "scipy": {"build_models/quality/bootstrap.py"},
     "seqeval": {"build_models/ner/scores.py"},
@@ -80,6 +85,8 @@ OWNERS = {
         "build_models/ner/train.py",
         "build_models/comparison/stand_in.py",
         "build_models/comparison/torch_baseline.py",
+        # Only for who asks an encoder for tensors.
+        "indexer/adapters/sentence_transformers.py",
     },
     "transformers": {"build_models/export.py", "build_models/comparison/stand_in.py"},
     "uvicorn": {"worker/wires/http/listener.py"},
@@ -123,6 +130,11 @@ NOT_LOADED_BY = {
         "onnxruntime",
         "tokenizers",
         "matplotlib",
+        "haystack",
+        "langchain_core",
+        "llama_index",
+        "sentence_transformers",
+        "ray",  # of the extra `ray`: loaded for `--engine ray`
         "worker",
         "build_models",
     },
@@ -156,6 +168,16 @@ FLOORS = {
         ("commands",),
         ("__main__",),
     ),
+}
+
+# Each module of this package is for who has its library; the library that each loads, "" for none.
+ADAPTERS = "indexer.adapters"
+ADAPTED = {
+    "haystack": "haystack",
+    "langchain": "langchain_core",
+    "link": "",
+    "llama_index": "llama_index",
+    "sentence_transformers": "",
 }
 
 FORBIDDEN_NAMES = ("utils", "util", "manager", "helpers", "misc", "common")
@@ -247,7 +269,8 @@ _LOAD_ALL = """
 import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
 for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-    importlib.import_module(module.name)
+    if module.name.rpartition(".")[0] not in sys.argv[2:]:
+        importlib.import_module(module.name)
 print("\\n".join(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 
@@ -255,9 +278,24 @@ print("\\n".join(sorted({name.partition(".")[0] for name in sys.modules})))
 @pytest.mark.parametrize("package", sorted(NOT_LOADED_BY))
 def test_a_package_loads_nothing_that_its_install_lacks(package: str) -> None:
     """Importing every module of the worker loads no torch, faiss or pyarrow; likewise the indexer."""
-    loaded = _run_python(_LOAD_ALL, package).split()
+    loaded = _run_python(_LOAD_ALL, package, ADAPTERS).split()
     assert package in loaded
     assert not NOT_LOADED_BY[package] & set(loaded)
+
+
+def test_every_adapter_has_its_library() -> None:
+    """The table of adapters names each module of their package."""
+    folder = ROOT / ADAPTERS.replace(".", "/")
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__"} == set(ADAPTED)
+
+
+@pytest.mark.parametrize("adapter", sorted(ADAPTED))
+def test_an_adapter_loads_its_own_library_alone(adapter: str) -> None:
+    """Who uses one library needs none of the others, and none of what the indexer lacks."""
+    code = f"import {ADAPTERS}.{adapter}, sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = set(_run_python(code).split())
+    libraries = set(ADAPTED.values()) - {""} | {"sentence_transformers", "torch", "faiss", "pyarrow", "ray"}
+    assert libraries & loaded <= {ADAPTED[adapter]}
 
 
 def test_the_toolchain_shows_its_help_without_torch() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from indexer.client import Access, TlsConfig
-from indexer.commands.pool_process import private_pool
+from indexer.client.naming import split
+from indexer.engines.private_pool import private_pool
 from indexer.errors import ConfigError
 
 Command = Callable[..., None]
@@ -37,7 +38,11 @@ def _place_options() -> Sequence[Option]:
         type=click.Path(path_type=Path, exists=True, file_okay=False),
         help="Bundle to serve with a private pool, which is started and stopped, in place of --worker.",
     )
-    worker = click.option("--worker", help="HOST:PORT or unix:PATH of a running pool; several with commas.")
+    worker = click.option(
+        "--worker",
+        help="HOST:PORT or unix:PATH of a running pool, or dns:///NAME:PORT for all addresses that a name "
+        "has; several with commas.",
+    )
     return worker, bundle
 
 
@@ -67,6 +72,16 @@ def access_of(options: dict[str, Any], prefix: str = "") -> Access:
 @contextmanager
 def open_pool(worker: str | None, bundle: Path | None, access: Access) -> Iterator[list[str]]:
     """Yields the addresses of pools; one of `worker` and `bundle` is given."""
+    targets = pool_targets(worker, bundle, access)
+    if bundle is None:
+        yield targets
+        return
+    with private_pool(bundle) as target:
+        yield [target]
+
+
+def pool_targets(worker: str | None, bundle: Path | None, access: Access) -> list[str]:
+    """Returns the addresses of running pools, none for a private one; raises ConfigError."""
     if (worker is None) == (bundle is None):
         raise ConfigError("give one of --worker HOST:PORT (a running pool) and --bundle DIR (a private one)")
     if bundle is not None:
@@ -75,10 +90,5 @@ def open_pool(worker: str | None, bundle: Path | None, access: Access) -> Iterat
                 "--tls-ca, --tls-cert, --tls-key and --token-file are for --worker; the private pool of "
                 "--bundle is on this machine, for this process alone"
             )
-        with private_pool(bundle) as target:
-            yield [target]
-        return
-    targets = list(dict.fromkeys(part.strip() for part in (worker or "").split(",") if part.strip()))
-    if not targets:
-        raise ConfigError(f"--worker '{worker}' names no address; give HOST:PORT or unix:PATH")
-    yield targets
+        return []
+    return split(worker or "")

@@ -7,7 +7,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from indexer.commands.pool_options import access_of, open_pool, pool_options
+from indexer.commands.engine_options import engine_options, open_engine
+from indexer.commands.pool_options import access_of, pool_options
 from indexer.commands.recall_command import wish_options
 from indexer.commands.report import summary_lines
 from indexer.config import AUTO, FlowConfig, OnError, PlanConfig, RunConfig, VectorType, Wishes
@@ -28,6 +29,7 @@ _MIB = 1 << 20
 )
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the index.")
 @pool_options
+@engine_options
 @click.option("--id-column", default=PlanConfig.id_column, help="Column of ids: text or whole numbers.")
 @click.option(
     "--text-columns", default=",".join(PlanConfig.text_columns), help="Columns of text, joined by a newline."
@@ -103,8 +105,8 @@ def run(worker: str | None, bundle: Path | None, **options: Any) -> None:
     )
     report = RunReport(options["summary"])
     try:
-        with open_pool(worker, bundle, access) as targets:
-            summary = run_index(config, targets, access, Console(stderr=True), report.reached)
+        with open_engine(worker, bundle, access, options) as engine:
+            summary = run_index(config, engine, Console(stderr=True), report.reached)
     except BaseException as error:
         report.failed(error)
         raise

@@ -10,8 +10,8 @@ from rich.console import Console
 from indexer.client import Access
 from indexer.commands.pool_options import access_of, open_pool, pool_options
 from indexer.config import FlowConfig
+from indexer.embedding.reach import reach
 from indexer.errors import StoreError
-from indexer.operations.reach import reach
 from indexer.operations.reembed import check_sample
 from indexer.operations.verify import verify_index
 

@@ -8,21 +8,17 @@ the oldest open unit never waits, and work goes on.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from operator import attrgetter
-from types import MappingProxyType
-
-from rich.console import Console
 
 from indexer.client import Access, Pool
 from indexer.client.answers import Answer
 from indexer.client.dispatch import Dispatcher
 from indexer.client.flow import forever, race
-from indexer.config import OnError, RunConfig
+from indexer.config import OnError
 from indexer.documents import Batch, Chunk, Copies
 from indexer.embedding.batches import BatchRule, Item, batches
 from indexer.embedding.commit import Originals, write_unit
@@ -30,83 +26,57 @@ from indexer.embedding.memory import check_growth, check_unit_memory, open_limit
 from indexer.embedding.pools import batch_rule, check_chunking, plan_dispatcher
 from indexer.embedding.reuse import SeenTexts
 from indexer.embedding.room import Room
-from indexer.embedding.stopping import stoppable
+from indexer.embedding.stopping import Stopping, stoppable
 from indexer.embedding.unit import UnitBuffer
+from indexer.embedding.work import Commit, Embedded, Work
 from indexer.errors import GaveUpError, PoolError
 from indexer.inputs import parquet
 from indexer.plan import Plan, Unit
-from indexer.progress import Observer, Stage
+from indexer.progress import Progress
 from indexer.store.durable import make_folder
-from indexer.store.layout import Layout
-from indexer.store.ledger import Receipt
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """What `embed_units` did.
-
-    Attributes:
-        receipts: Of the units that it committed, by number.
-        reused: Documents whose vectors, or whose refusal, were copied from another with the same text.
-        text_bytes: Bytes of text that were sent to the pools.
-    """
-
-    receipts: dict[int, Receipt]
-    reused: int
-    text_bytes: int
 
 
 def embed_units(
-    config: RunConfig,
-    layout: Layout,
-    plan: Plan,
+    work: Work,
     pools: Mapping[str, Pool],
     access: Access,
     units: Iterator[Unit],
-    committed: Mapping[int, Receipt],
-    console: Console,
-    refused: Mapping[int, str] = MappingProxyType({}),
-    observer: Observer | None = None,
+    progress: Progress,
+    on_commit: Callable[[Commit], None] = lambda _: None,
+    stopping: Stopping = stoppable,
 ) -> Embedded:
     """Embeds units with the pools, by address, and commits them.
 
     Args:
-        config: How documents flow.
-        layout: Where the units lie.
-        plan: The plan that they are of.
+        work: What the units are of.
         pools: What embeds, by address.
         access: What opens the pools.
-        units: Units to embed, in the order of the plan. Each is drawn, in a thread, when the one before was
-            read, and all that were drawn are committed before this returns; so it may claim units as they
-            are drawn. It ends when there is none to take now, and never blocks.
-        committed: Receipts of the units that stand, by number.
-        console: Where to show how far it is.
-        refused: Row ids of rows that are rejects whatever they hold, and why.
-        observer: Told how far it is.
+        units: Units to embed, best in the order of the plan. Each is drawn, in a thread, when the one before
+            was read, and all that were drawn are committed before this returns; so it may claim units as they
+            are drawn. It may wait for one if `stopping` ends that, too.
+        progress: Told how far it is.
+        on_commit: Told each unit behind its receipt, in the thread that writes.
+        stopping: What ends it early.
 
     Raises:
         IndexerError: An input, a pool or the file system failed; units committed before stay.
-        StoppedError: SIGINT or SIGTERM came.
+        StoppedError: It was asked to stop.
     """
+    config, plan = work.config, work.plan
     largest = max((unit.rows for unit in plan.units), default=0)
     check_unit_memory(config.flow, plan.config, largest, plan.model.dim)
     check_chunking(plan.config, pools)
-    for folder in (layout.units, layout.rejects):
+    for folder in (work.layout.units, work.layout.rejects):
         make_folder(folder)
-    done = sum(receipt.unit.rows for receipt in committed.values())
-    with Stage(console, "embedding", plan.rows, done=done, observer=observer) as stage:
-        if done:
-            stage.log(f"going on: {done:,} of {plan.rows:,} rows are committed already")
-        work = _Embedding(config, layout, plan, committed, stage)
-        try:
-            asyncio.run(work.run(pools, access, units, refused))
-        except GaveUpError as error:
-            raise PoolError(
-                f"gave up after {error.seconds:g} s without an answer (--retry-seconds): {error.reasons}. "
-                "What is committed is kept: start the worker again and run the same command to go on"
-            ) from error
-        fresh = {number: work.receipts[number] for number in work.fresh}
-        return Embedded(fresh, work.reused, work.text_bytes)
+    embedding = _Embedding(work, progress, on_commit)
+    try:
+        asyncio.run(embedding.run(pools, access, units, stopping))
+    except GaveUpError as error:
+        raise PoolError(
+            f"gave up after {error.seconds:g} s without an answer (--retry-seconds): {error.reasons}. "
+            "What is committed is kept: start the worker again and run the same command to go on"
+        ) from error
+    return Embedded(tuple(embedding.commits))
 
 
 def read_batches(plan: Plan, units: Iterable[Unit], rule: BatchRule) -> Iterator[Item]:
@@ -116,54 +86,63 @@ def read_batches(plan: Plan, units: Iterable[Unit], rule: BatchRule) -> Iterator
 
 def _chunks(plan: Plan, units: Iterable[Unit], on_error: OnError) -> Iterator[Chunk]:
     config = plan.config
-    for number, of_file in groupby(units, key=attrgetter("file")):
+    for (number, _), of_file in groupby(units, key=_Runs()):
         yield from parquet.read_chunks(
             plan.inputs[number], config.id_column, config.text_columns, of_file, on_error
         )
+
+
+class _Runs:
+    """Names for each unit its file, and its run: units of one that is read in one go are in order."""
+
+    def __init__(self) -> None:
+        self._last = self._run = -1
+
+    def __call__(self, unit: Unit) -> tuple[int, int]:
+        if unit.number < self._last:
+            self._run += 1
+        self._last = unit.number
+        return unit.file, self._run
 
 
 class _Embedding:
     """One call of `embed_units`.
 
     Attributes:
-        receipts: Of all units that are committed, by number.
-        fresh: Numbers of those that were committed here.
-        reused: Documents that were copied.
-        text_bytes: Bytes of text that were sent.
+        commits: What was committed here.
     """
 
-    def __init__(
-        self, config: RunConfig, layout: Layout, plan: Plan, committed: Mapping[int, Receipt], stage: Stage
-    ) -> None:
-        self.receipts = dict(committed)
-        self.fresh: list[int] = []
-        self.reused = self.text_bytes = 0
-        self._flow, self._layout, self._plan, self._stage = config.flow, layout, plan, stage
-        self._on_error = config.on_error
-        self._originals = Originals(layout, plan, self.receipts, config.flow)
-        self._room = Room(config.flow.open_units, open_limit(config.flow))
+    def __init__(self, work: Work, progress: Progress, on_commit: Callable[[Commit], None]) -> None:
+        self.commits: list[Commit] = []
+        self._work, self._flow, self._plan = work, work.config.flow, work.plan
+        self._progress, self._on_commit = progress, on_commit
+        self._receipts = dict(work.committed)
+        self._originals = Originals(work.layout, work.plan, self._receipts, self._flow)
+        self._room = Room(self._flow.open_units, open_limit(self._flow))
         self._open: dict[int, UnitBuffer] = {}
+        self._text_bytes: Counter[int] = Counter()  # of units that are open
         self._complete: dict[int, set[int]] = {}  # units that wait for their commit: what they copy from
         self._changed = asyncio.Event()
         self._all_read = False
 
     async def run(
-        self, pools: Mapping[str, Pool], access: Access, units: Iterator[Unit], refused: Mapping[int, str]
+        self, pools: Mapping[str, Pool], access: Access, units: Iterator[Unit], stopping: Stopping
     ) -> None:
-        dispatcher = plan_dispatcher(self._plan, pools, access, self._flow, self._take, self._stage.log)
-        source = self._items(units, batch_rule(self._flow, pools), refused)
+        dispatcher = plan_dispatcher(self._plan, pools, access, self._flow, self._take, self._progress.log)
+        source = self._items(units, batch_rule(self._flow, pools))
         # Leaving the block waits for both threads: a commit that began is finished.
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
             try:
-                async with stoppable():
+                async with stopping():
                     await race(dispatcher.run(), self._feed(dispatcher, source, reader), self._commit(writer))
             finally:
                 reader.submit(source.close)  # type: ignore[attr-defined]  # it is a generator
 
-    def _items(self, units: Iterator[Unit], rule: BatchRule, refused: Mapping[int, str]) -> Iterator[Item]:
+    def _items(self, units: Iterator[Unit], rule: BatchRule) -> Iterator[Item]:
         seen = SeenTexts()
         self._originals.load(seen)
-        yield from batches(_chunks(self._plan, units, self._on_error), rule, seen.first, refused)
+        chunks = _chunks(self._plan, units, self._work.config.on_error)
+        yield from batches(chunks, rule, seen.first, self._work.refused)
 
     async def _feed(self, dispatcher: Dispatcher[Batch], source: Iterator[Item], reader: Executor) -> None:
         loop = asyncio.get_running_loop()
@@ -173,13 +152,13 @@ class _Embedding:
                 buffer.expect()
                 await self._room.ease()
                 await dispatcher.put(item)
-                self.text_bytes += item.bytes
+                self._text_bytes[item.unit.number] += item.bytes
             elif isinstance(item, Copies):
                 buffer.add_copies(item)
-                self._stage.advance(len(item.rows))
+                self._progress.advance(len(item.rows))
             else:
                 buffer.finish_reading(item.rejects)
-                self._stage.advance(len(item.rejects))
+                self._progress.advance(len(item.rejects))
                 self._check_complete(buffer)
         self._all_read = True
         self._changed.set()
@@ -200,7 +179,7 @@ class _Embedding:
         buffer.add(batch, answer)
         check_growth(self._flow, batch.unit.number, buffer.size)
         self._room.hold(batch.unit.number, buffer.size)
-        self._stage.advance(len(batch.rows))
+        self._progress.advance(len(batch.rows))
         self._check_complete(buffer)
 
     def _check_complete(self, buffer: UnitBuffer) -> None:
@@ -228,6 +207,7 @@ class _Embedding:
         """Commits a unit; runs in the writer's thread."""
         number = buffer.unit.number
         reused = self._originals.fill(buffer)
-        self.receipts[number] = write_unit(self._layout, self._plan, buffer)
-        self.fresh.append(number)
-        self.reused += reused
+        receipt = write_unit(self._work.layout, self._plan, buffer)
+        self._receipts[number] = receipt
+        self.commits.append(Commit(receipt, reused, self._text_bytes.pop(number, 0)))
+        self._on_commit(self.commits[-1])

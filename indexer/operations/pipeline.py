@@ -5,17 +5,18 @@ the index is complete. Planning and building are done by one at a time.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
 
-from indexer.client import Access, Pool
+from indexer.client import Pool
 from indexer.config import RunConfig
 from indexer.embedding.memory import check_unit_memory
 from indexer.embedding.pools import check_chunking
-from indexer.embedding.units import Embedded, embed_units
+from indexer.embedding.work import Embedded, Work
+from indexer.engines.engine import Engine
 from indexer.index import generations, index_rule, measure
 from indexer.index.generations import Generation
 from indexer.index.measure import Built
@@ -24,16 +25,13 @@ from indexer.inputs import files as inputs
 from indexer.inputs.files import SkippedFile
 from indexer.operations import planning
 from indexer.operations.planning import Asked, Planned
-from indexer.operations.reach import reach
 from indexer.operations.standing import Standing, check_none_lost
-from indexer.plan import Plan, Unit
+from indexer.plan import Plan
 from indexer.progress import Observer, Stage, say
 from indexer.store.layout import Layout
-from indexer.store.ledger import Receipt, claim_folder, committed, committed_units
+from indexer.store.ledger import Receipt, claim_folder, committed
 from indexer.store.liveness import dead_rows
-from indexer.store.lock import RUN, Claims, Holder, exclusive, shared
-
-_POLL_SECONDS = 0.2  # between looks at units that other processes embed; arbitrary
+from indexer.store.lock import RUN, Holder, exclusive, shared
 
 
 @dataclass(frozen=True)
@@ -71,13 +69,9 @@ class Summary:
 
 
 def run_index(
-    config: RunConfig,
-    targets: Sequence[str],
-    access: Access,
-    console: Console,
-    observer: Observer | None = None,
+    config: RunConfig, engine: Engine, console: Console, observer: Observer | None = None
 ) -> Summary:
-    """Makes, completes or updates an index with the pools at `targets`; `observer` is told how far it is.
+    """Makes, completes or updates an index; `observer` is told how far it is.
 
     Raises:
         IndexerError: Any of the tree in `errors`; what was committed stays, and the same call goes on.
@@ -90,10 +84,9 @@ def run_index(
         files, skipped = inputs.describe(paths, config.plan, config.on_error)
         for file in skipped:
             say(console, f"warning: left out: {file.reason}")
-        wait_seconds = min(config.flow.connect_seconds, config.flow.retry_seconds)
-        pools = reach(targets, access, wait_seconds, console)
+        pools = engine.reach(layout, config.flow, console)
         asked = Asked(config, tuple(files), tuple(skipped), next(iter(pools.values())).model)
-    return _Run(asked, layout, pools, access, console, observer, seconds).to_the_end()
+    return _Run(asked, layout, engine, pools, console, observer, seconds).to_the_end()
 
 
 class _Run:
@@ -101,16 +94,16 @@ class _Run:
         self,
         asked: Asked,
         layout: Layout,
+        engine: Engine,
         pools: dict[str, Pool],
-        access: Access,
         console: Console,
         observer: Observer | None,
         seconds: dict[str, float],
     ) -> None:
         self._asked, self._config, self._root = asked, asked.config, layout
-        self._pools, self._access, self._console = pools, access, console
+        self._engine, self._pools, self._console = engine, pools, console
         self._observer, self._seconds = observer, seconds
-        self._embedded = self._reused = self._text_bytes = 0
+        self._done = Embedded()
 
     def to_the_end(self) -> Summary:
         """Goes round until nothing is missing: others may add to the plan, or leave units undone."""
@@ -158,33 +151,19 @@ class _Run:
         check_chunking(self._config.plan, self._pools)
 
     def _embed(self, planned: Planned) -> None:
-        """Embeds units until all of the plan are committed, by this process or by others."""
+        """Embeds units until all of the plan are committed, by this run or by others."""
         layout, plan = planned.layout, planned.plan
         receipts = committed(layout, plan)
         missing = [unit for unit in plan.units if unit.number not in receipts]
         if not missing:
             return
         refused = planning.refused(plan, missing, self._asked)
-        told = False
-        with Claims(layout) as claims:
-            while missing:
-                drawn = _Drawn(layout, claims, missing)
-                first = next(drawn, None)
-                if first is not None:
-                    work: Embedded = embed_units(
-                        self._config, layout, plan, self._pools, self._access, drawn.again(first), receipts,
-                        self._console, refused, self._observer,
-                    )  # fmt: skip
-                    self._embedded += sum(receipt.documents for receipt in work.receipts.values())
-                    self._reused += work.reused
-                    self._text_bytes += work.text_bytes
-                elif not told:
-                    told = True
-                    say(self._console, f"{len(missing):,} units are embedded by others; waiting for them")
-                receipts |= committed_units(layout, missing)
-                missing = [unit for unit in missing if unit.number not in receipts]
-                if missing and first is None:
-                    time.sleep(_POLL_SECONDS)
+        work = Work(self._config, layout, plan, receipts, refused)
+        done = sum(receipt.unit.rows for receipt in receipts.values())
+        with Stage(self._console, "embedding", plan.rows, done=done, observer=self._observer) as stage:
+            if done:
+                stage.log(f"going on: {done:,} of {plan.rows:,} rows are committed already")
+            self._done += self._engine.embed(work, missing, stage)
 
     def _summary(self, planned: Planned, receipts: tuple[Receipt, ...]) -> Summary:
         generation = _generation(
@@ -195,36 +174,13 @@ class _Run:
             planned.plan,
             receipts,
             generation,
-            self._embedded,
-            self._reused,
-            self._text_bytes,
+            self._done.documents,
+            self._done.reused,
+            self._done.text_bytes,
             self._asked.skipped,
             planned.vanished,
             self._seconds,
         )
-
-
-class _Drawn(Iterator[Unit]):
-    """Units that are claimed as they are drawn; what others have, or have committed, is passed over."""
-
-    def __init__(self, layout: Layout, claims: Claims, units: Sequence[Unit]) -> None:
-        self._layout, self._claims = layout, claims
-        self._left = list(reversed(units))
-
-    def __next__(self) -> Unit:
-        while self._left:
-            unit = self._left.pop()
-            if self._claims.take(unit.number):
-                # Between our look and the claim another process may have committed it.
-                if not committed_units(self._layout, [unit]):
-                    return unit
-                self._claims.give(unit.number)
-        raise StopIteration
-
-    def again(self, first: Unit) -> Iterator[Unit]:
-        """Yields a unit that was drawn already, and then the others."""
-        yield first
-        yield from self
 
 
 @contextmanager

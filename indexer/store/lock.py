@@ -39,6 +39,11 @@ class Holder:
         return f"{self.command} (pid {self.pid}{here})"
 
 
+def this_holder(command: str) -> Holder:
+    """Returns what this process is called while it holds an index."""
+    return Holder(socket.gethostname(), os.getpid(), command)
+
+
 class BusyError(StoreError):
     """Other processes work on the index.
 

@@ -14,8 +14,10 @@ from rich.console import Console
 from indexer.client import Access, describe
 from indexer.config import FlowConfig, PlanConfig, RunConfig
 from indexer.embedding.units import embed_units
+from indexer.embedding.work import Work
 from indexer.inputs import parquet
 from indexer.plan import make_plan
+from indexer.progress import Stage
 from indexer.store.layout import Layout
 
 
@@ -35,8 +37,8 @@ def main() -> None:
         plan = make_plan(inputs, config, pools[address].model)
         root = Path(output) / name
         run = RunConfig(inputs=("x",), output=root, plan=config, flow=flow)
-        console = Console(file=io.StringIO())
-        embed_units(run, Layout(root), plan, pools, Access(), iter(plan.units), {}, console)
+        stage = Stage(Console(file=io.StringIO()), "embedding", plan.rows)
+        embed_units(Work(run, Layout(root), plan), pools, Access(), iter(plan.units), stage)
         sys.stdout.write(f"{_peak()}\n")
 
 

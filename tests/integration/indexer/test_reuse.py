@@ -17,10 +17,12 @@ from tokenizers import Tokenizer as RustTokenizer
 from build_models.quality.docstrings import Docstring
 from indexer.client import Access, Client, describe
 from indexer.config import FlowConfig, PlanConfig, RunConfig, VectorType
-from indexer.embedding.units import Embedded, embed_units
+from indexer.embedding.units import embed_units
+from indexer.embedding.work import Embedded, Work
 from indexer.errors import ConfigError
 from indexer.inputs import parquet
 from indexer.plan import Plan, Unit, make_plan
+from indexer.progress import Stage
 from indexer.store.layout import Layout
 from indexer.store.ledger import Receipt, committed
 from indexer.store.unit_file import read_rejects, read_unit
@@ -57,9 +59,14 @@ class Road:
         """Embeds units of a plan."""
         pools = {self.target: describe(self.target, Access(), 10.0)}
         config = RunConfig(inputs=("x",), output=index, plan=plan.config, flow=flow)
-        console = Console(file=io.StringIO())
-        layout = Layout(index)
-        return embed_units(config, layout, plan, pools, Access(), iter(list(units)), committed or {}, console)
+        work = Work(config, Layout(index), plan, committed or {})
+        return embed_units(
+            work,
+            pools,
+            Access(),
+            iter(list(units)),
+            Stage(Console(file=io.StringIO()), "embedding", plan.rows),
+        )
 
     def texts(self) -> int:
         """Returns how many texts of documents the pool has seen, refused ones included."""
