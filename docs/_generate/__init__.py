@@ -8,7 +8,23 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-PARTS: Mapping[str, Callable[[], str]] = {}
+from build_models.__main__ import main as build_models
+from docs._generate import errors, metrics, settings, wire
+from docs._generate.command_line import commands
+from indexer.__main__ import cli as indexer
+from worker.__main__ import main as worker
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "commands of worker": lambda: commands(worker, "python -m worker"),
+    "commands of indexer": lambda: commands(indexer, "python -m indexer"),
+    "commands of build_models": lambda: commands(build_models, "python -m build_models"),
+    "settings of the server": settings.server_settings,
+    "services": wire.services,
+    "metrics": metrics.metric_names,
+    "errors of worker": errors.worker_errors,
+    "errors of indexer": errors.indexer_errors,
+    "errors of build_models": errors.build_errors,
+}
 
 _MARKER = re.compile(r"^<!-- generated: (.+?) -->$", re.MULTILINE)
 
