@@ -84,6 +84,9 @@ class FlowConfig:
         retry_seconds: How long a pool may be away before it is given up.
         connect_seconds: How long a pool may take to answer the first time.
         answer_seconds: Silence of a pool that owes answers, after which the connection is made anew.
+        echo_seconds: Silence of a pool that owes answers, after which it is asked, beside the stream, whether
+            it is there at all; it has twice as long to say so. Where a network is cut nothing else tells for
+            minutes.
         refresh_seconds: Until a name (`dns:///NAME:PORT`) is looked up again; at once when a pool fails.
     """
 
@@ -96,6 +99,7 @@ class FlowConfig:
     retry_seconds: float = 120.0
     connect_seconds: float = 10.0
     answer_seconds: float = 300.0
+    echo_seconds: float = 5.0
     refresh_seconds: float = 10.0
 
     def __post_init__(self) -> None:
@@ -111,8 +115,9 @@ class FlowConfig:
             _at_least(name.replace("_", " "), getattr(self, name), 1)
         for name in ("retry_seconds", "connect_seconds", "answer_seconds"):
             _at_least(name.replace("_", " "), getattr(self, name), 0)
-        if not self.refresh_seconds > 0:
-            raise ConfigError(f"refresh seconds is {self.refresh_seconds}, wanted above 0")
+        for name in ("echo_seconds", "refresh_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name.replace('_', ' ')} is {getattr(self, name)}, wanted above 0")
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,6 @@ from indexer.errors import AwayError, PoolError
 
 _SPARE_BATCHES = 2  # sent beyond two for each process, to cover the way there and back
 _REFUSAL_SECONDS = 0.5  # after a failure: enough for a pool on another host to say why; arbitrary
-# A pool that owes answers and is silent for so long is asked, beside the stream, whether it is there at all:
-# where a network is cut nothing else tells for minutes. Both arbitrary; a batch takes well below a second.
-_SILENCE_SECONDS = 5.0
-_ECHO_SECONDS = 10.0
 
 
 class Texts(Protocol):
@@ -151,15 +147,18 @@ class BulkStream(Generic[B]):
 
     async def _watch(self) -> None:
         """Raises AwayError when the pool owes answers and is silent for too long, or is not there at all."""
-        clock, patience = asyncio.get_running_loop().time, self._desk.flow.answer_seconds
+        clock, flow = asyncio.get_running_loop().time, self._desk.flow
         heard = 0.0
         while True:
             silence = clock() - self._last_word if self._in_flight else 0.0
-            if silence >= patience:
-                raise AwayError(f"worker {self._target} owes answers and was silent for {patience:g} s")
+            if silence >= flow.answer_seconds:
+                raise AwayError(
+                    f"worker {self._target} owes answers and was silent for {flow.answer_seconds:g} s"
+                )
             unheard = min(silence, clock() - heard)
-            if unheard >= _SILENCE_SECONDS:
-                await self._stream.echo(_ECHO_SECONDS)
+            if unheard >= flow.echo_seconds:
+                # A batch takes well below a second: the pool hangs, is gone, or has a hard time.
+                await self._stream.echo(2 * flow.echo_seconds)
                 heard = clock()
                 continue
-            await asyncio.sleep(max(0.1, min(patience - silence, _SILENCE_SECONDS - unheard)))
+            await asyncio.sleep(max(0.1, min(flow.answer_seconds - silence, flow.echo_seconds - unheard)))

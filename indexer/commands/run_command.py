@@ -53,6 +53,11 @@ _MIB = 1 << 20
 @click.option("--unit-rows", default=PlanConfig.unit_rows, help="Rows that are committed together.")
 @click.option("--retry-seconds", default=FlowConfig.retry_seconds, help="Seconds a pool may be away.")
 @click.option(
+    "--refresh-seconds",
+    default=FlowConfig.refresh_seconds,
+    help="Seconds until the name of a pool (dns:///NAME:PORT) is looked up again.",
+)
+@click.option(
     "--mib-in-flight", default=FlowConfig.bytes_in_flight // _MIB, help="MiB of text under way at most."
 )
 @click.option(
@@ -140,6 +145,7 @@ def _flow(options: Mapping[str, Any], *, private: bool) -> FlowConfig:
     return FlowConfig(
         # A private pool that is gone does not come back: its processes are replaced, it itself is not.
         retry_seconds=min(patience, FlowConfig.connect_seconds) if private else patience,
+        refresh_seconds=options["refresh_seconds"],
         bytes_in_flight=options["mib_in_flight"] * _MIB,
         unit_memory_bytes=options["mib_units"] * _MIB,
     )

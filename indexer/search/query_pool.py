@@ -42,7 +42,11 @@ class QueryPool:
         self._index, self.model, self._wait_seconds = index, model, wait_seconds
         access = access or Access()
         self._client = Client(
-            targets, tls=access.tls, token=access.token, plaintext_token=access.plaintext_token
+            targets,
+            tls=access.tls,
+            token=access.token,
+            plaintext_token=access.plaintext_token,
+            fingerprint=model.fingerprint,
         )
         try:
             self._check_pools()
@@ -68,9 +72,10 @@ class QueryPool:
                 raise ConfigError(f"query {position + 1} is empty; give it words")
         if not texts:
             return np.empty((0, self.model.dim), dtype=np.float32)
-        found = self._client.embed_query(texts, timeout=self._wait_seconds)
-        self._check_model(found.target, found.fingerprint, found.fingerprint[:12])
-        return found.vectors
+        try:
+            return self._client.embed_query(texts, timeout=self._wait_seconds).vectors
+        except ModelMismatchError as error:
+            raise self._mismatch(error) from error
 
     def close(self) -> None:
         """Ends the connections."""
@@ -78,15 +83,15 @@ class QueryPool:
 
     def _check_pools(self) -> None:
         try:
-            pool = self._client.model(timeout=self._wait_seconds)
+            self._client.model(timeout=self._wait_seconds)
+        except ModelMismatchError as error:
+            raise self._mismatch(error) from error
         except AwayError as error:
             addresses = ",".join(target.address for target in self._client.targets)
             raise unreachable(addresses, str(error)) from error
-        self._check_model(self._client.targets[0].address, pool.fingerprint, pool.model.label())
 
-    def _check_model(self, target: str, fingerprint: str, label: str) -> None:
-        if fingerprint != self.model.fingerprint:
-            raise ModelMismatchError(
-                f"index {self._index} holds vectors of model {self.model.label()}, "
-                f"worker {target} serves {label}: start the right worker, or build a new index"
-            )
+    def _mismatch(self, error: ModelMismatchError) -> ModelMismatchError:
+        return ModelMismatchError(
+            f"index {self._index} holds vectors of model {self.model.label()}, and a pool serves another: "
+            f"start the right worker, or build a new index ({error})"
+        )
