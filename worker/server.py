@@ -10,8 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from embedpool.v1 import admin_service_pb2 as admin_pb
-from embedpool.v1 import admin_service_pb2_grpc, embedding_service_pb2_grpc
-from embedpool.v1 import embedding_service_pb2 as pb
+from embedpool.v1 import admin_service_pb2_grpc
 from worker.bundle import Bundle
 from worker.cpu_flags import compare_flags, cpu_flags, rebuild_command
 from worker.models import Model, load_model
@@ -32,14 +31,13 @@ from worker.settings.config import ServeConfig
 from worker.statistics import Statistics
 from worker.wires.http.application import Application
 from worker.wires.http.listener import Listener
-from worker.wires.native.service import EmbeddingService
 from worker.wires.parsing import Parser
+from worker.wires.registry import SERVICES, add_services
 
 _log = logging.getLogger(__name__)
 
-SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 _ADMIN_SERVICE = admin_pb.DESCRIPTOR.services_by_name["AdminService"].full_name
-_SERVICES = (SERVICE, _ADMIN_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+_ALL_SERVICES = (*SERVICES, _ADMIN_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
 # Seconds for the last answers to leave after all work is done; arbitrary.
 _FLUSH_SECONDS = 1.0
 # Milliseconds between pings of a silent connection: finds dead peers; arbitrary, below common NAT timeouts.
@@ -152,10 +150,10 @@ def _assemble(config: ServeConfig, model: Model) -> _Parts:
     intake = Intake(config.limits)
     frontend = Frontend(config, pool, intake, statistics)
     watch = Watch(config, pool, frontend, statistics)
-    embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(EmbeddingService(frontend), rpc)
+    add_services(frontend, rpc)
     admin_service_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(pool, watch), rpc)
     health_pb2_grpc.add_HealthServicer_to_server(status, rpc)
-    reflection.enable_server_reflection(_SERVICES, rpc)
+    reflection.enable_server_reflection(_ALL_SERVICES, rpc)
     return _Parts(
         *(rpc, status, liveness, pool, frontend, intake, tokens),
         certificates=certificates,
@@ -221,5 +219,5 @@ async def _report_health(status: health.aio.HealthServicer, changes: "asyncio.Qu
 
 async def _set_health(status: health.aio.HealthServicer, *, serving: bool) -> None:
     state = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-    for name in ("", SERVICE):
+    for name in ("", *SERVICES):
         await status.set(name, state)

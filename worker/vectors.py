@@ -45,10 +45,13 @@ def cut(vectors: NDArray[np.float32], dimensions: int, *, normalize: bool) -> ND
     if dimensions in (0, vectors.shape[1]):
         return vectors
     kept = vectors[:, :dimensions]
-    if not normalize:
-        return kept
-    lengths = np.linalg.norm(kept, axis=1, keepdims=True)
-    return (kept / np.where(lengths == 0, 1, lengths)).astype(np.float32, copy=False)
+    return unit_length(kept) if normalize else kept
+
+
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns float32 `[rows, dim]` with rows of unit length; a row of zeros stays as it is."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32, copy=False)
 
 
 def pack(vectors: NDArray[np.float32], kind: VectorType) -> Packed:

@@ -18,10 +18,22 @@ from worker.operation.tokens import Role, Tokens
 from worker.requests.calls import REQUEST_ID, Recorder, begin_call, current_call
 from worker.requests.endings import Endings
 
-HEALTH = "/grpc.health.v1.Health/"
+# What a prober asks, who has no token.
+OPEN = (
+    "/grpc.health.v1.Health/",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+    "/inference.GRPCInferenceService/ModelReady",
+)
 RELOAD = "/embedpool.v1.AdminService/Reload"
 # RPCs that are a span; of streams each batch is one.
-_TRACED = frozenset({"/embedpool.v1.EmbeddingService/EmbedQuery"})
+_TRACED = frozenset(
+    {
+        "/embedpool.v1.EmbeddingService/EmbedQuery",
+        "/inference.GRPCInferenceService/ModelInfer",
+        "/tei.v1.Embed/Embed",
+    }
+)
 _NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 _FACTORIES = {
     (False, False): (grpc.unary_unary_rpc_method_handler, "unary_unary"),
@@ -102,7 +114,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return _around(handler, refused)
 
     def _refusal(self, details: _Details) -> tuple[grpc.StatusCode, str] | None:
-        if details.method.startswith(HEALTH):
+        if details.method.startswith(OPEN):
             return None
         metadata = dict(details.invocation_metadata)
         authorization = metadata.get("authorization", "")

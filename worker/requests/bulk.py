@@ -95,18 +95,22 @@ class BulkStream:
         check_batch(texts, self._limits)
         if batch_id in self._in_flight:
             raise RequestError(f"batch_id {batch_id} is in flight already; use each id once")
-        with ExitStack() as lease:
-            model = lease.enter_context(self._pool.lease())
-            batch = Batch(batch_id, model, read_options(model), texts)
-            batch.lease = lease.pop_all()
-        batch.gather = Gather(len(texts), model.manifest.dim, partial(self._complete, batch))
-        self._in_flight[batch_id] = batch
-        self._hold(batch.cost)
+        batch = self._take(batch_id, texts, read_options)
         if not texts:
             self._complete(batch)
         for first, chunk in chunks_for(texts, batch):
             await self._room_for_windows()
-            self._queue(batch, first, await self._intake.documents(model.tokenizer, chunk, batch.options))
+            found = await self._intake.documents(batch.model.tokenizer, chunk, batch.options)
+            self._queue(batch, first, found)
+
+    def refuse(self, batch_id: int, error: WorkerError) -> None:
+        """Takes in a text that cannot be embedded: it is answered in its turn, with the error.
+
+        So what answers it holds counts as that of other texts, however many are bad.
+        """
+        batch = self._take(batch_id, [b""], lambda _: Options())
+        batch.texts.append(None)
+        batch.gather.fail(0, error)
 
     def refused(self, texts: int) -> None:
         """Notes the texts of a batch that was not accepted."""
@@ -153,6 +157,16 @@ class BulkStream:
             batch.lease.close()
         self._in_flight.clear()
         self.bytes = 0
+
+    def _take(self, batch_id: int, texts: Sequence[bytes], read_options: Callable[[Model], Options]) -> Batch:
+        with ExitStack() as lease:
+            model = lease.enter_context(self._pool.lease())
+            batch = Batch(batch_id, model, read_options(model), texts)
+            batch.lease = lease.pop_all()
+        batch.gather = Gather(len(texts), model.manifest.dim, partial(self._complete, batch))
+        self._in_flight[batch_id] = batch
+        self._hold(batch.cost)
+        return batch
 
     async def _room_for_windows(self) -> None:
         """Waits while windows fill what batches leave of the limit; computing them makes room, so it ends."""

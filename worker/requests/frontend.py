@@ -91,6 +91,11 @@ class Frontend:
         self.draining = False
 
     @property
+    def ready(self) -> bool:
+        """Whether texts would be let in now."""
+        return self.pool.live and not self.draining
+
+    @property
     def open_streams(self) -> int:
         """Bulk streams that are being served."""
         return len(self._streams)

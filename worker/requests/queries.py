@@ -40,6 +40,11 @@ class Embeddings:
     tokenize_ns: int
 
 
+def query_cost(text_bytes: int, texts: int, dim: int) -> int:
+    """Returns the bytes that a query holds here, windows aside; its vectors have `dim` values."""
+    return text_bytes + texts * (_QUERY_ITEM_BYTES + 4 * dim)
+
+
 class Queries:
     """Embeds queries.
 
@@ -79,7 +84,7 @@ class Queries:
             WorkerError: A text could not be tokenized or computed; the message names its index.
         """
         size = sum(check_query(texts, self._limits))
-        cost = size + len(texts) * (_QUERY_ITEM_BYTES + 4 * model.manifest.dim)
+        cost = query_cost(size, len(texts), model.manifest.dim)
         waiting = Waiting(
             self._pool.waiting_tokens(Priority.QUERY), bulk=self._pool.waiting(Priority.BULK) > 0
         )

@@ -1,0 +1,1 @@
+"""The wire of `tei.v1`: what clients of Text Embeddings Inference speak."""
