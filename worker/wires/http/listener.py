@@ -30,9 +30,10 @@ _IDLE_SECONDS = 75
 _STALLED_SECONDS = 30.0
 # Seconds for those to be told that were cut off; arbitrary.
 _CUT_SECONDS = 0.5
-# Seconds for the rest of a body that was answered before it had come; arbitrary. Closing at once would cost
-# the caller the answer.
+# Seconds and bytes for the rest of a body that was answered before it had come; arbitrary. Closing at once
+# would cost the caller the answer.
 _LINGER_SECONDS = 2.0
+_LINGER_BYTES = 8 * 1024 * 1024
 # Bytes of a head, and of what frames a body beside its content; arbitrary, what proxies allow or more.
 _HEAD_BYTES = 64 * 1024
 # Framing bytes that one byte of a body may have: chunks of one byte have five.
@@ -129,6 +130,7 @@ def _bounded_protocol(http: Http, application: Application) -> Any:
             self._inside = False
             self._began_ns = 0
             self._framing = 0
+            self._thrown = 0
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -177,7 +179,7 @@ def _bounded_protocol(http: Http, application: Application) -> Any:
             super().on_message_begin()
             self._messages += 1
             self._inside = True
-            self._framing = 0
+            self._framing = self._thrown = 0
 
         def on_headers_complete(self) -> None:
             if self.parser.should_upgrade():
@@ -188,6 +190,10 @@ def _bounded_protocol(http: Http, application: Application) -> Any:
         def on_body(self, body: bytes) -> None:
             self._framing -= (1 + _FRAMING) * len(body)
             super().on_body(body)
+            if self.cycle.response_complete:
+                self._thrown += len(body)
+                if self._thrown > _LINGER_BYTES:
+                    self.transport.abort()
 
         def on_message_complete(self) -> None:
             if self.parser.should_upgrade():
