@@ -3,7 +3,6 @@
 Below the wires a request has `texts` and `options`, as in `embedpool.v1`; elsewhere they have other names.
 """
 
-import copy
 import re
 from dataclasses import dataclass
 
@@ -37,6 +36,7 @@ def reworded(error: WorkerError, words: Words) -> WorkerError:
         name = words.text.format(found[1])
     else:
         name = words.option if found[0] == "options." else words.texts
-    said = copy.copy(error)  # with what it knows beside its message
-    said.args = (name + message[found.end() :],)
+    # With what it knows beside its message; how its class is made does not matter.
+    said = type(error).__new__(type(error), name + message[found.end() :])
+    said.__dict__.update(error.__dict__)
     return said
