@@ -5,20 +5,25 @@ closed. For that a test needs root and iproute2; without them it is skipped with
 """
 
 import contextlib
+import itertools
 import os
 import select
 import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.integration.conftest import WorkerServer
+
 PORT = 50051
 _READY_SECONDS = 120.0
 _END_SECONDS = 60.0
+_NUMBERS = itertools.count(1)  # of the networks of this process
 
 
 class Pod:
@@ -29,15 +34,17 @@ class Pod:
         process: The server's process.
     """
 
-    def __init__(self, number: int, bundle: Path, log: Path, options: tuple[str, ...] = ()) -> None:
+    def __init__(self, bundle: Path, log: Path, options: tuple[str, ...] = ()) -> None:
         # The pid makes names and addresses that tests at the same time do not share.
-        network = f"10.{100 + os.getpid() % 100}.{number}"
-        self.ip, self._outside = f"{network}.2", f"ep{os.getpid() % 10**6}-{number}"
+        number = next(_NUMBERS)
+        self._network = f"10.{100 + os.getpid() % 100}.{number}"
+        self.ip, self._outside = f"{self._network}.2", f"ep{os.getpid() % 10**6}-{number}"
         serve = [sys.executable, "-m", "worker", "serve", "--bundle", str(bundle), "--processes", "1"]
         serve += ["--listen", f"{self.ip}:{PORT}", "--drain-seconds", "20", "--insecure", *options]
         # It waits for a line before it serves: until then its namespace gets its end of the cable.
         waiting = ["sh", "-c", 'echo begun; read -r line; exec "$@"', "sh", *serve]
         command = ["unshare", "--net", *waiting]
+        mark = f"POD_UNDER_TEST={uuid.uuid4()}"
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 command,
@@ -45,16 +52,10 @@ class Pod:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
+                env={**os.environ, "POD_UNDER_TEST": mark.partition("=")[2]},
             )
+        self._server = WorkerServer(self.process, log, mark)
         self._log = log
-        assert self._line() == "begun", log.read_text()
-        pid = str(self.process.pid)
-        _run("ip", "link", "add", self._outside, "type", "veth", "peer", "name", "eth0", "netns", pid)
-        _run("ip", "address", "add", f"{network}.1/24", "dev", self._outside)
-        _run("ip", "link", "set", self._outside, "up")
-        self._inside("ip", "link", "set", "lo", "up")
-        self._inside("ip", "address", "add", f"{self.ip}/24", "dev", "eth0")
-        self._inside("ip", "link", "set", "eth0", "up")
 
     @property
     def address(self) -> str:
@@ -62,7 +63,15 @@ class Pod:
         return f"{self.ip}:{PORT}"
 
     def serve(self) -> None:
-        """Lets the server begin."""
+        """Lays the cable and lets the server begin."""
+        assert self._line() == "begun", self._log.read_text()
+        pid, outside = str(self.process.pid), self._outside
+        _run("ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", pid)
+        _run("ip", "address", "add", f"{self._network}.1/24", "dev", outside)
+        _run("ip", "link", "set", outside, "up")
+        self._inside("ip", "link", "set", "lo", "up")
+        self._inside("ip", "address", "add", f"{self.ip}/24", "dev", "eth0")
+        self._inside("ip", "link", "set", "eth0", "up")
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
@@ -71,6 +80,10 @@ class Pod:
         """Returns when it serves."""
         assert self._line() == f"ready {self.address}", self._log.read_text()
         return self
+
+    def child_pids(self) -> list[int]:
+        """Returns the process ids of its compute processes."""
+        return self._server.child_pids()
 
     def cut(self) -> None:
         """From now on every packet from and to it is lost, and nobody is told."""
@@ -113,7 +126,7 @@ def pods(bundle: Path, folder: Path, count: int, *options: str) -> Iterator[list
     made: list[Pod] = []
     try:
         for number in range(count):
-            made.append(Pod(number, bundle, folder / f"pod{number}.log", options))
+            made.append(Pod(bundle, folder / f"pod{number}.log", options))
             made[-1].serve()
         yield [pod.wait_until_ready() for pod in made]
     finally:
