@@ -69,7 +69,7 @@ docs: $(INSTALLED)  ## the documentation as a site, in docs/_build/html; a warni
 	$(PY) -m sphinx -W --keep-going -n -b html docs docs/_build/html
 
 tutorial: $(INSTALLED)  ## every line of the tutorial, with the real model; two minutes
-	EMBEDPOOL_WHOLE_TUTORIAL=1 $(PY) -m pytest -q -n 0 tests/documentation/test_commands.py -k tutorial
+	WHOLE_TUTORIAL=1 $(PY) -m pytest -q -n 0 tests/documentation/test_commands.py -k tutorial
 
 bench: $(INSTALLED)  ## compare with other libraries, in virtual environments of their own
 	$(PY) -m tests.bench $(BENCH)

@@ -6,7 +6,7 @@ A comment on the line above a block says what is special about it:
     <!-- file: NAME -->         its text is a file of that name, which the blocks below it use
     <!-- numbers differ -->     numbers in its output may be others, as times are
     <!-- stand-in: NAME -->     it takes minutes: tests make NAME otherwise, but for `make tutorial`
-    <!-- the model answers -->  a stand-in for the model answers otherwise, so only `make tutorial` compares that
+    <!-- the model answers -->  a stand-in for the model answers otherwise, only `make tutorial` compares
 
 and a comment at its head, `<!-- setup: NAME NAME=VALUE … -->`, what must be there before its first block.
 """

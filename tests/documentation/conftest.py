@@ -42,9 +42,11 @@ def pool_port(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> It
             text=True,
         )
     server = WorkerServer(process, log)
-    server.wait_until_ready()
-    yield port
-    server.end()
+    try:
+        server.wait_until_ready()
+        yield port
+    finally:
+        server.end()
 
 
 @pytest.fixture(scope="session")
