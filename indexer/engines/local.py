@@ -10,7 +10,7 @@ from indexer.client import Access, Pool
 from indexer.config import FlowConfig
 from indexer.embedding.reach import reach
 from indexer.embedding.units import embed_units
-from indexer.embedding.work import Embedded, Work
+from indexer.embedding.work import Commit, Embedded, Work
 from indexer.engines.claiming import claimed
 from indexer.plan import Unit
 from indexer.progress import Progress
@@ -45,11 +45,16 @@ class LocalEngine:
         left, done = list(missing), Embedded()
         told = False
         with Claims(work.layout) as claims:
+
+            def give(commit: Commit) -> None:
+                claims.give(commit.receipt.unit.number)
+
             while left:
                 drawn = claimed(left, work.layout, claims, lambda _unit, _receipt: None)
                 first = next(drawn, None)
                 if first is not None:
-                    done += embed_units(work, self._pools, self._access, chain((first,), drawn), progress)
+                    units = chain((first,), drawn)
+                    done += embed_units(work, self._pools, self._access, units, progress, give)
                 elif not told:
                     told = True
                     progress.log(f"{len(left):,} units are embedded by others; waiting for them")

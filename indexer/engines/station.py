@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +21,7 @@ from indexer.config import RunConfig
 from indexer.embedding.reach import reach
 from indexer.embedding.stopping import OnRequest
 from indexer.embedding.units import embed_units
-from indexer.embedding.work import Work
+from indexer.embedding.work import Commit, Work
 from indexer.engines.claiming import claimed
 from indexer.engines.desk import Desk, News
 from indexer.engines.own_cpus import own_cpus, starting_on
@@ -127,7 +128,7 @@ class Station:
                 units = claimed(self._planned(planned), task.layout, claims, self._pass)
                 embed_units(
                     work, self._pools, self._setup.access, units, self._desk,
-                    lambda commit: self._desk.tell(commit=commit), self._stopping,
+                    partial(self._told, claims), self._stopping,
                 )  # fmt: skip
         except StoppedError:
             return None
@@ -138,6 +139,10 @@ class Station:
         finally:
             self._desk.drop()
         return None
+
+    def _told(self, claims: Claims, commit: Commit) -> None:
+        claims.give(commit.receipt.unit.number)
+        self._desk.tell(commit=commit)
 
     def exchange(self, units: list[int], end: bool) -> News:
         """Hands units in, and takes out what happened; waits for that a little."""

@@ -190,7 +190,9 @@ def _is_self(holder: Holder) -> bool:
 class Claims:
     """The units that this process embeds; a context manager.
 
-    A claim is held until the block ends, or the process does. Assumes: units are claimed from one thread.
+    A claim is held until it is given back, the block ends, or the process does. Whoever commits a unit gives
+    its claim back then: the receipt speaks for it, and the kernel looks at all locks on the file for each new
+    one (10,000 of them, spread, made a claim take 290 µs in place of 2).
     """
 
     def __init__(self, layout: Layout) -> None:
