@@ -13,6 +13,7 @@ import click
 
 from indexer.commands.compact_command import compact
 from indexer.commands.delete_command import delete
+from indexer.commands.estimate_command import estimate
 from indexer.commands.recall_command import recall
 from indexer.commands.repair_command import repair
 from indexer.commands.run_command import run
@@ -28,7 +29,7 @@ def cli() -> None:
     """Embed Parquet documents with a pool of workers, and search them."""
 
 
-for command in (run, search, serve, delete, compact, verify, repair, recall):
+for command in (estimate, run, search, serve, delete, compact, verify, repair, recall):
     cli.add_command(command)
 
 

@@ -48,7 +48,8 @@ def file_sizes(plan: Plan, seen: Observed) -> FileSizes:
     # A slow pool fills no unit in the time.
     written += [(len(unit_bytes(table, plan.model)), len(table.rows)) for table in _tables(seen.open_units)]
     vectors = sum(count for _, count in written)
-    bare, each = _reject_sizes(seen.rejects)
+    share = len(seen.rejects) / max(1, seen.documents + len(seen.rejects))
+    bare, each = _reject_sizes(seen.rejects, max(1, round(share * config.unit_rows)))
     plan_bytes, planned = _plan_sizes(plan)
     return FileSizes(
         unit=empty,
@@ -65,9 +66,10 @@ def _tables(buffers: Sequence[UnitBuffer]) -> list[UnitTable]:
     return [table for table in (buffer.table() for buffer in buffers) if len(table.rows)]
 
 
-def _reject_sizes(rejects: Sequence[Reject]) -> tuple[float, float]:
-    bare = len(rejects_bytes([]))
-    return bare, (len(rejects_bytes(rejects)) - bare) / len(rejects) if rejects else 0.0
+def _reject_sizes(rejects: Sequence[Reject], of_unit: int) -> tuple[float, float]:
+    """Returns the bytes of an empty file and of each reject, where a file has `of_unit`: more compress better."""
+    bare, some = len(rejects_bytes([])), rejects[:of_unit]
+    return bare, (len(rejects_bytes(some)) - bare) / len(some) if some else 0.0
 
 
 def _plan_sizes(plan: Plan) -> tuple[float, float]:
