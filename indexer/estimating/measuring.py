@@ -21,7 +21,9 @@ from indexer.config import RunConfig
 from indexer.documents import Batch, Copies, Reject
 from indexer.embedding.batches import Item, batches
 from indexer.embedding.commit import write_unit
+from indexer.embedding.memory import open_limit
 from indexer.embedding.pools import batch_rule, plan_dispatcher
+from indexer.embedding.room import Room
 from indexer.embedding.stopping import stoppable
 from indexer.embedding.unit import UnitBuffer
 from indexer.estimating.rates import Answered
@@ -108,6 +110,7 @@ class _Measuring:
         self._config, self._plan, self._layout = config, plan, layout
         self._sample, self._stage = sample, stage
         self._open: dict[int, UnitBuffer] = {}
+        self._room = Room(config.flow.open_units, open_limit(config.flow))
         self._writes: set[asyncio.Future[None]] = set()
         self._writer = ThreadPoolExecutor(1, "write")
         self._all_read = False
@@ -136,6 +139,7 @@ class _Measuring:
                 buffer = UnitBuffer(
                     item.unit, self._plan.model.dim, config.vector_type, chunked=config.chunk_tokens > 0
                 )
+                await self._room.open(item.unit.number, buffer.size)
                 self._open[item.unit.number] = buffer
             if isinstance(item, Batch):
                 buffer.expect()
@@ -179,8 +183,11 @@ class _Measuring:
     def _finish(self, buffer: UnitBuffer) -> None:
         if buffer.complete:
             del self._open[buffer.unit.number]
-            loop = asyncio.get_running_loop()
-            self._writes.add(loop.run_in_executor(self._writer, self._commit, buffer))
+            self._writes.add(asyncio.ensure_future(self._write(buffer)))
+
+    async def _write(self, buffer: UnitBuffer) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, buffer)
+        await self._room.close(buffer.unit.number)
 
     def _commit(self, buffer: UnitBuffer) -> None:
         """Writes a unit as a run does; in the writer's thread."""

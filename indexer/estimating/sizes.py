@@ -67,7 +67,7 @@ def _tables(buffers: Sequence[UnitBuffer]) -> list[UnitTable]:
 
 
 def _reject_sizes(rejects: Sequence[Reject], of_unit: int) -> tuple[float, float]:
-    """Returns the bytes of an empty file and of each reject, where a file has `of_unit`: more compress better."""
+    """Returns the bytes of a file without rejects, and of each in one with so many: more compress better."""
     bare, some = len(rejects_bytes([])), rejects[:of_unit]
     return bare, (len(rejects_bytes(some)) - bare) / len(some) if some else 0.0
 
