@@ -1,0 +1,62 @@
+"""A pool with prompts of its own for queries and documents, for the tests of adapters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.client import Client
+
+PROMPTS = {"query": "how does one return ", "document": "the class of the ", "other": "an error in "}
+TEXTS = ["Sorts a list in place.", "Opens a file for reading.", "Sends a request.", "Adds two numbers."]
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """The pool.
+
+    Attributes:
+        address: What a client dials.
+        model: The folder that it was built from, as sentence-transformers reads it.
+    """
+
+    address: str
+    model: Path
+
+    def queries(self, texts: list[str]) -> NDArray[np.float32]:
+        """Returns what the real library computes for queries."""
+        return self._reference("encode_query", texts)
+
+    def documents(self, texts: list[str]) -> NDArray[np.float32]:
+        """Returns what the real library computes for documents."""
+        return self._reference("encode_document", texts)
+
+    @contextmanager
+    def counted(self, *, queries: int = 0, documents: int = 0) -> Iterator[None]:
+        """Checks that so many texts of each class are embedded inside the block."""
+        with Client(self.address) as client:
+            before = client.statistics()[self.address]
+            yield
+            after = client.statistics()[self.address]
+        found = (
+            after.queries.texts.get("ok", 0) - before.queries.texts.get("ok", 0),
+            after.documents.texts.get("ok", 0) - before.documents.texts.get("ok", 0),
+        )
+        assert found == (queries, documents), found
+
+    def _reference(self, method: str, texts: list[str]) -> NDArray[np.float32]:
+        from sentence_transformers import SentenceTransformer
+
+        vectors: NDArray[np.float32] = getattr(SentenceTransformer(str(self.model), device="cpu"), method)(
+            texts
+        )
+        return vectors
+
+
+def check(found: Any, wanted: NDArray[np.float32]) -> None:
+    """Vectors are those of the real library, within what FP32 sums differ by."""
+    np.testing.assert_allclose(np.asarray(found), wanted, atol=2e-5)
