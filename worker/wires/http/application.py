@@ -218,7 +218,7 @@ class Application:
         return self._json({"status": "live"})
 
     async def _ready(self, exchange: Exchange) -> Answered:
-        if self._frontend.draining or not self._frontend.pool.live:
+        if not self._frontend.ready:
             what = "drains" if self._frontend.draining else "has no live process at the moment"
             raise HttpError(UNAVAILABLE, f"not ready: the server {what}")
         return self._json({"status": "ready"})

@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.errors import OverloadError, RequestError, UnavailableError, WorkerError
+from worker.wires.wording import Words, reworded
 
 Headers = tuple[tuple[str, str], ...]
 
 # Seconds after which a caller that was sent away may try again; arbitrary: a pool that starts takes longer,
 # one that drains is not waited for.
 _UNAVAILABLE_SECONDS = 1.0
-# How the other wires name what is called `input` and `prompt_name` here.
-_NAMES = re.compile(r"^(?:texts\[(\d+)\]|options\.(\w+)|texts\b)")
+_WORDS = Words(text="input[{}]", texts="input")
+# Members of a request with which a message may begin.
+_ABOUT = re.compile(r"input\b|dimensions\b|prompt_name\b")
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,9 @@ def http_error_of(error: WorkerError) -> HttpError:
     if isinstance(error, HttpError):
         return error
     kind = KINDS.get(type(error), FAILED)
-    message, param = _in_words_of_this_wire(str(error))
-    return HttpError(kind, message, param, _headers(kind, error))
+    message = str(reworded(error, _WORDS))
+    about = _ABOUT.match(message)
+    return HttpError(kind, message, about[0] if about else "", _headers(kind, error))
 
 
 def first_bad(errors: Mapping[int, WorkerError], total: int) -> HttpError:
@@ -123,16 +126,3 @@ def _headers(kind: Kind, error: WorkerError) -> Headers:
     # OpenAI's clients repeat what failed with 500 unless told otherwise, and a text that ended two processes
     # would end more.
     return (("x-should-retry", "false"),) if kind is FAILED else ()
-
-
-def _in_words_of_this_wire(message: str) -> tuple[str, str]:
-    found = _NAMES.match(message)
-    if found is None:
-        return message, ""
-    index, option = found.groups()
-    rest = message[found.end() :]
-    if index is not None:
-        return f"input[{index}]{rest}", "input"
-    if option is not None:
-        return f"{option}{rest}", option
-    return f"input{rest}", "input"
