@@ -99,7 +99,7 @@ class FlowConfig:
     retry_seconds: float = 120.0
     connect_seconds: float = 10.0
     answer_seconds: float = 300.0
-    echo_seconds: float = 5.0
+    echo_seconds: float = 3.0
     refresh_seconds: float = 10.0
 
     def __post_init__(self) -> None:

@@ -8,26 +8,22 @@ Assumes: one asyncio loop; `on_answer` does not block.
 """
 
 import asyncio
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic
 
 from indexer.client.answers import Answer, Pool
-from indexer.client.bulk_stream import B, BulkStream
+from indexer.client.bulk_stream import B
 from indexer.client.directory import Directory
-from indexer.client.flow import ByteBudget, Outage, bare, race
+from indexer.client.flow import ByteBudget, race
 from indexer.client.membership import changes
-from indexer.client.naming import Endpoint
+from indexer.client.posts import Post, end
 from indexer.client.settings import Access, Options
 from indexer.client.status import Status
 from indexer.config import FlowConfig
 from indexer.errors import AwayError, GaveUpError, PoolError
 
 _POSTPONED_TIMES = 5  # a text that a live pool postpones this often counts as refused; arbitrary
-# Between attempts at a pool that was given up or refuses, while others go on: it may be put right, or be
-# replaced by one that fits. Arbitrary; an attempt costs one connection.
-_ASIDE_SECONDS = 30.0
 
 
 class Dispatcher(Generic[B]):
@@ -65,7 +61,7 @@ class Dispatcher(Generic[B]):
         self._accept = accept
         self._dim = dim
         self._on_answer = on_answer
-        self._posts: dict[str, _Post[B]] = {}
+        self._posts: dict[str, Post[B]] = {}
         self._answered = False
         self._postponed: dict[int, int] = {}
         self._budget = ByteBudget(flow.bytes_in_flight)
@@ -85,7 +81,7 @@ class Dispatcher(Generic[B]):
         await race(self._directory.watch(), self._work())
 
     async def _work(self) -> None:
-        leaving: list[_Post[B]] = []  # they get no more batches and end their last
+        leaving: list[Post[B]] = []  # they get no more batches and end their last
         alone_since: float | None = None
         try:
             while True:
@@ -95,18 +91,18 @@ class Dispatcher(Generic[B]):
                         post.task.result()  # raises: it does not end by itself
                 gone = [post for post in leaving if post.task.done()]
                 leaving = [post for post in leaving if post not in gone]
-                await _end(gone)
+                await end(gone)
                 alone_since = self._check_not_alone(alone_since)
                 await self._directory.news.wait(None if alone_since is None else 1.0)
         finally:
-            await _end([*self._posts.values(), *leaving])
+            await end([*self._posts.values(), *leaving])
 
-    def _take_changes(self) -> "list[_Post[B]]":
+    def _take_changes(self) -> "list[Post[B]]":
         """Begins to work with who joined; returns those who left."""
         wanted = self._directory.endpoints
         found = changes(self._posts, wanted)
         for target in found.joins:
-            self._posts[target] = _Post(self, wanted[target], self._directory)
+            self._posts[target] = Post(self, wanted[target], self._directory)
         left = [self._posts.pop(target) for target in found.leaves]
         for post in left:
             post.leave()
@@ -134,7 +130,7 @@ class Dispatcher(Generic[B]):
         if target in self._posts:
             self._posts[target].out = None
 
-    def refused(self, post: "_Post[B]", error: PoolError) -> None:
+    def refused(self, post: "Post[B]", error: PoolError) -> None:
         """Notes that a pool refuses; raises where every other one would refuse the same.
 
         Raises:
@@ -146,7 +142,7 @@ class Dispatcher(Generic[B]):
             self.log(f"{error}; it is set aside, the other workers go on")
         post.out = error
 
-    def lost(self, post: "_Post[B]", error: AwayError) -> None:
+    def lost(self, post: "Post[B]", error: AwayError) -> None:
         """Notes that a pool was away for too long."""
         if post.out is None and len(self._directory.endpoints) > 1:
             self.log(f"{post.endpoint.address} is given up; the other workers go on")
@@ -177,80 +173,3 @@ class Dispatcher(Generic[B]):
         self._answered = True
         self._on_answer(batch, answer)
         await self._budget.give(batch.bytes)
-
-
-class _Post(Generic[B]):
-    """One pool and the task that works with it.
-
-    Attributes:
-        endpoint: The pool.
-        out: Why nothing is hoped of it for now; None while it works or is only away for a moment.
-        task: Ends when the pool has left.
-    """
-
-    def __init__(self, dispatcher: Dispatcher[B], endpoint: Endpoint, directory: Directory) -> None:
-        self.endpoint = endpoint
-        self.out: PoolError | None = None
-        self._dispatcher, self._directory = dispatcher, directory
-        self._leaving = asyncio.Event()
-        self._stream: BulkStream[B] | None = None
-        self.task = asyncio.create_task(self._work())
-        self.task.add_done_callback(self._ended)
-
-    def leave(self) -> None:
-        """Has the task end when the pool owes nothing."""
-        self._leaving.set()
-        if self._stream is None or self._stream.idle:
-            self.task.cancel()
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._directory.news.tell()
-
-    async def _work(self) -> None:
-        dispatcher, outage = self._dispatcher, Outage(self._dispatcher.flow.retry_seconds)
-        while True:
-            self._stream = BulkStream(dispatcher, self.endpoint, outage, self._leaving)
-            error = await self._until_it_breaks(self._stream)
-            self._stream = None
-            if self._leaving.is_set():
-                return
-            if isinstance(error, AwayError):
-                delay = self._delay(outage, error)
-            else:
-                dispatcher.refused(self, error)
-                delay = _ASIDE_SECONDS
-            self._directory.hurry()
-            self._directory.news.tell()
-            await asyncio.sleep(delay)
-
-    async def _until_it_breaks(self, stream: BulkStream[B]) -> PoolError:
-        try:
-            await stream.run()
-        except PoolError as error:
-            return bare(error)
-        return AwayError(f"worker {self.endpoint.address} has left")
-
-    def _delay(self, outage: Outage, error: AwayError) -> float:
-        """Returns seconds until the next attempt at a pool that is away."""
-        dispatcher = self._dispatcher
-        if not outage.lasts:
-            dispatcher.log(f"{error}; trying again for up to {dispatcher.flow.retry_seconds:g} s")
-        jitter = random.random()  # noqa: S311 - spreads load, keeps no secret
-        delay = outage.next_delay(asyncio.get_running_loop().time(), error.retry_after, jitter)
-        if delay is None:
-            dispatcher.lost(self, error)
-            return _ASIDE_SECONDS
-        return delay
-
-
-async def _end(posts: Sequence[_Post[B]]) -> None:
-    """Ends the tasks of posts and waits for that.
-
-    Their tracebacks hold the posts, which must not hold the tasks: such a cycle would keep connections open
-    until Python looks for cycles.
-    """
-    tasks = [post.task for post in posts]
-    for post in posts:
-        post.task.cancel()
-        del post.task
-    await asyncio.gather(*tasks, return_exceptions=True)

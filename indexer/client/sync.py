@@ -16,7 +16,7 @@ from indexer.client.answers import Document, Embeddings, Pool
 from indexer.client.configuration import ClientSettings, TextOptions, options_of
 from indexer.client.cutting import Cutter, TextBatch
 from indexer.client.members import Target
-from indexer.client.naming import name_of
+from indexer.client.naming import name_of, split
 from indexer.client.settings import Access
 from indexer.client.statistics import Statistics
 from indexer.client.status import Status
@@ -231,12 +231,13 @@ def describe(target: str, access: Access, wait_seconds: float) -> Pool:
 
 def unreachable(target: str, reason: str) -> PoolError:
     """Returns the error for a pool that nobody answers for; it says how to start one."""
-    if name_of(target) is not None:
+    addresses = [one for one in split(target) if name_of(one) is None]
+    if not addresses:
         return PoolError(
             f"cannot reach a worker at {target} ({reason}); is that the name of a service, and are pods "
             "of it ready?"
         )
     return PoolError(
         f"cannot reach a worker at {target} ({reason}); start one with "
-        f"'python -m worker serve --bundle DIR --listen {target}', or use --bundle DIR"
+        f"'python -m worker serve --bundle DIR --listen {addresses[0]}', or use --bundle DIR"
     )

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from indexer.client import Client, Status, TlsConfig
+from indexer.client import Client, NameConfig, Status, TlsConfig
 from indexer.errors import AwayError, PoolError
 from tests.integration.certificates import Authority
 
@@ -74,6 +74,23 @@ def test_whoever_cannot_be_known_is_refused(guarded: _Guarded) -> None:
             Client(guarded.address, tls=tls, token=guarded.token) as client,
             pytest.raises(AwayError, match=guarded.address),
         ):
+            client.embed_query("w1", timeout=1.0)
+
+
+def test_a_certificate_is_that_of_the_name(
+    trap_bundle: Path, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Behind a name a pool is known by the name, not by an address that its certificate cannot bear."""
+    authority = Authority(tmp_path / "pki")
+    pair, tls = authority.sign("server"), TlsConfig(authority.pair.cert)
+    serve = ("--processes", "1", "--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
+    address = start_worker(trap_bundle, *serve, listen="127.0.0.2:0").address
+    names = NameConfig(resolve=lambda host, port: [address])
+    with Client("dns:///localhost:1", tls=tls, names=names) as client:
+        assert client.embed_query("w1").target == address
+        assert [document.ok for document in client.embed_documents(["w1", "w2"])] == [True, True]
+    for target in ("dns:///elsewhere.test:1", address):
+        with Client(target, tls=tls, names=names) as client, pytest.raises(AwayError):
             client.embed_query("w1", timeout=1.0)
 
 
