@@ -3,8 +3,8 @@
     python -m tests.bench.http_door --bundle .demo/bundle
 
 A query is one question, asked when the one before was answered. Batches are of 64 texts, from four callers
-at once. Clients are the plainest that each wire has: a stub, and `http.client`; OpenAI's package is shown beside
-them. CPU time is that of the server's own process, without those that compute.
+at once. Clients are the plainest that each wire has: a stub, and `http.client`; OpenAI's package is shown
+beside them. CPU time is that of the server's own process, without those that compute.
 """
 
 import argparse
