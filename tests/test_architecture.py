@@ -94,6 +94,7 @@ OWNERS = {
     "embedpool": {
         "worker/operation/admin.py",
         "worker/operation/info.py",
+        "worker/operation/top/asking.py",
         "worker/server.py",
         "worker/wires/native/conversation.py",
         "worker/wires/native/messages.py",

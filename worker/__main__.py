@@ -13,6 +13,8 @@ from worker.errors import ConfigError, UnavailableError, WorkerError
 from worker.operation.dial import Dial
 from worker.operation.info import ask_to_reload, describe
 from worker.operation.logs import log_to_stderr
+from worker.operation.top.once import one_frame
+from worker.operation.top.screen import is_drawable, watch
 from worker.options import dial_options, given_flags, setting_options
 from worker.server import serve as serve_until_stopped
 from worker.settings.config import ServeConfig
@@ -98,6 +100,28 @@ def info(dial: Dial, as_json: bool, statistics: bool) -> None:
 def reload(dial: Dial, bundle: Path | None, as_json: bool) -> None:
     """Have a running server take over a bundle without a pause; its token must be an administrator's."""
     click.echo(ask_to_reload(dial, bundle, as_json=as_json))
+
+
+@main.command()
+@dial_options(timeout=2.0, several=True)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.2, max=3600),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two looks; rates and percentiles are those of the time in between.",
+)
+@click.option("--once", is_flag=True, help="Print one picture as text and end; so without a terminal, too.")
+def top(dials: tuple[Dial, ...], interval: float, once: bool) -> None:
+    """Watch running servers: rates, queues, percentiles, processes; q ends it.
+
+    Percentiles are interpolated inside the buckets of the server's histograms. A server that goes away is
+    shown as away until it is back. Drawing needs the extra `top`, --once does not.
+    """
+    if once or not is_drawable():
+        click.echo(one_frame(dials, interval, sys.stdout.encoding))
+    else:
+        watch(dials, interval)
 
 
 def run() -> None:

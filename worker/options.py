@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from worker.errors import ConfigError
 from worker.operation.dial import Dial
 from worker.settings.table import Setting, settings
 
@@ -29,11 +30,12 @@ def given_flags(arguments: dict[str, Any]) -> dict[str, str | None]:
     }
 
 
-def dial_options(timeout: float) -> Callable[[_Command], _Command]:
-    """Adds the options by which a client reaches a server; the command gets them as `dial`."""
+def dial_options(timeout: float, *, several: bool = False) -> Callable[[_Command], _Command]:
+    """Adds the options by which a client reaches a server; the command gets them as `dial`, or `dials`."""
     path = click.Path(path_type=Path)
+    more = "; more of them with commas" if several else ""
     options = (
-        click.option("--target", required=True, help="HOST:PORT or unix:PATH of a running server."),
+        click.option("--target", required=True, help=f"HOST:PORT or unix:PATH of a running server{more}."),
         click.option("--timeout", default=timeout, show_default=True, help="Seconds to wait for an answer."),
         click.option("--tls-ca", type=path, help="PEM file of the authorities of the server's certificate."),
         click.option("--tls-cert", type=path, help="PEM file of our certificate, if the server wants one."),
@@ -44,8 +46,15 @@ def dial_options(timeout: float) -> Callable[[_Command], _Command]:
     def add(command: _Command) -> _Command:
         @functools.wraps(command)
         def with_dial(**arguments: Any) -> Any:
-            names = ("target", "timeout", "tls_ca", "tls_cert", "tls_key", "token_file")
-            return command(dial=Dial(**{name: arguments.pop(name) for name in names}), **arguments)
+            names = ("timeout", "tls_ca", "tls_cert", "tls_key", "token_file")
+            words = {name: arguments.pop(name) for name in names}
+            target = arguments.pop("target")
+            if not several:
+                return command(dial=Dial(target, **words), **arguments)
+            targets = dict.fromkeys(part.strip() for part in target.split(",") if part.strip())
+            if not targets:
+                raise ConfigError("--target names no server: give HOST:PORT")
+            return command(dials=tuple(Dial(one, **words) for one in targets), **arguments)
 
         decorated: _Command = with_dial
         for option in reversed(options):
