@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any
 
 from indexer.client import Pool
 from indexer.engines.desk import News
@@ -51,7 +50,7 @@ class _Member:
     seat: Seat
     losses: int = 0
     phase: Phase = Phase.PLACING
-    host: str = "the actor"
+    host: str = "a node"
 
 
 class Crew:
@@ -69,7 +68,8 @@ class Crew:
     def __init__(self, actors: Actors, setup: Setup, log: Callable[[str], None]) -> None:
         self._actors, self._setup, self._log = actors, setup, log
         self._members: dict[int, _Member] = {}
-        self._task: Any = None
+        self._task: Task | None = None
+        self._job = 0
         self._handing: Handing | None = None
         self._error: IndexerError | None = None
         self._placed = self._started = self._retried = time.monotonic()
@@ -95,7 +95,7 @@ class Crew:
 
     def begin(self, task: Task, handing: Handing) -> None:
         """Lets the actors work, also those that are open later."""
-        self._task, self._handing = self._actors.put(task), handing
+        self._job, self._task, self._handing = self._job + 1, task, handing
         for number, member in self._members.items():
             if member.phase is Phase.READY:
                 self._work(number, member)
@@ -162,7 +162,7 @@ class Crew:
             self._ended(number, member, value)
         elif isinstance(value, News) and self._handing is not None:
             self._hear(number, member, value)
-            if said.method == "exchange" and member.phase is Phase.WORKING:
+            if member.phase is Phase.WORKING:
                 self._exchange(number)
 
     def _opened(self, number: int, member: _Member, value: Opened | Failed) -> None:
@@ -188,14 +188,15 @@ class Crew:
 
     def _work(self, number: int, member: _Member) -> None:
         member.phase = Phase.WORKING
-        self._actors.ask(number, "embed", self._task)
+        self._actors.ask(number, "embed", self._job, self._task)
         self._exchange(number)
 
     def _exchange(self, number: int) -> None:
         assert self._handing is not None  # noqa: S101 - only while there is work
         count = sum(member.phase is Phase.WORKING for member in self._members.values())
         end = not self._handing.missing
-        self._actors.ask(number, "exchange", [] if end else self._handing.offer(number, count), end)
+        units = [] if end else self._handing.offer(number, count)
+        self._actors.ask(number, "exchange", self._job, units, end)
 
     def _hear(self, number: int, member: _Member, news: News) -> None:
         assert self._handing is not None  # noqa: S101 - only while there is work
@@ -206,8 +207,8 @@ class Crew:
     def _ended(self, number: int, member: _Member, failed: Failed | None) -> None:
         member.phase = Phase.READY
         if failed is None:
-            self._actors.ask(number, "last_news")
-        elif isinstance(failed.error, PoolError) and self._setup.bundle is not None:
+            return
+        if isinstance(failed.error, PoolError) and self._setup.bundle is not None:
             self._actors.drop(number)
             self._lose(number, member, str(failed.error))
         else:

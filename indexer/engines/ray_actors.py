@@ -50,10 +50,6 @@ class Actors:
         self._handles[number] = self._remote.options(**options).remote()
         return number
 
-    def put(self, value: Any) -> Any:
-        """Returns what stands for a value in arguments of several calls."""
-        return self._ray.put(value)
-
     def ask(self, actor: int, method: str, *arguments: Any) -> None:
         """Calls a method of an actor; `answers` tells what it returns."""
         reference = getattr(self._handles[actor], method).remote(*arguments)
@@ -102,6 +98,8 @@ class Actors:
 
 def _why(words: str) -> str:
     """Returns what ended an actor, of the page that Ray says about it."""
+    if "unavailable" in words:
+        return "it cannot be reached"
     if "node" in words and ("died" in words or "dead" in words) and "worker process has died" not in words:
         return "its node is gone"
     if "worker process has died" in words or "unexpectedly" in words:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,11 @@ from indexer.errors import ConfigError, EngineError, StoppedError
 # Only receipts travel; Ray's own default is a third of the memory.
 _OBJECT_STORE_BYTES = 80 << 20
 _ATTEMPTS = 3  # Ray's parts give each other 15 s to start, which a busy machine may not meet
+_FOLDER_BYTES = 20  # of the path of the folder for temporary files, see `_folder`
+_CONNECT_SECONDS = 10.0  # to a cluster's address; generous
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no reports to Ray's makers
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # a driver's would go to stderr
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what it would become anyway, with a warning
 }
 
@@ -68,6 +72,8 @@ def load_ray() -> Any:
         raise ConfigError(
             "--engine ray needs Ray, which is not installed: pip install 'embedpool[ray]'"
         ) from error
+    # Ray prints what goes wrong anywhere in a cluster on the stdout of every driver; no setting ends that.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None  # noqa: SLF001
     return ray
 
 
@@ -80,7 +86,8 @@ def cluster(ray: Any, config: RayConfig, interrupts: Interrupts) -> Iterator[lis
         StoppedError: A signal came meanwhile.
     """
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    folder = None if config.address else tempfile.mkdtemp(prefix="embedpool-ray-")
+    _check_reachable(config.address)
+    folder = None if config.address else _folder()
     try:
         _start(ray, config, folder, interrupts)
         interrupts.check()
@@ -114,6 +121,27 @@ def _start(ray: Any, config: RayConfig, folder: str | None, interrupts: Interrup
             return
         finally:
             interrupts.install()
+
+
+def _folder() -> str:
+    """Makes a folder with a short path: Ray adds up to 64 bytes, and a socket's path has 107 at most."""
+    usual = tempfile.gettempdir()
+    place = usual if len(usual) <= _FOLDER_BYTES else "/tmp"  # noqa: S108 - mkdtemp is safe there
+    return tempfile.mkdtemp(prefix="embedpool-ray-", dir=place)
+
+
+def _check_reachable(address: str | None) -> None:
+    """Raises EngineError where nothing listens: Ray itself would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise EngineError(
+            f"no Ray cluster answers at {address}: {error.strerror or error}; start it with "
+            "'ray start --head', or mend --ray-address"
+        ) from error
 
 
 def _local_cpus(config: RayConfig) -> int:

@@ -64,26 +64,24 @@ class RayEngine:
 
     def reach(self, layout: Layout, flow: FlowConfig, console: Console) -> dict[str, Pool]:
         """As `Engine`; starts the actors and waits until each that found a place has its pool."""
-        wait_seconds = min(flow.connect_seconds, flow.retry_seconds)
-        private = self._bundle is not None
-        with self._interrupts:
+
+        def wait(holders: list[Holder]) -> None:
+            say(console, f"waiting for {', '.join(map(str, holders)) or 'another process'}")
+
+        with shared(layout, RUN, wait), self._interrupts:
             nodes = self._stack.enter_context(cluster(self._ray, self._config, self._interrupts))
-            places = seats(nodes, self._config, private=private)
+            places = seats(nodes, self._config, private=self._bundle is not None)
+            wait_seconds = min(flow.connect_seconds, flow.retry_seconds)
             setup = Setup(
                 layout, this_holder(RUN), self._targets, self._bundle, self._access, places[0].cpus,
                 wait_seconds,
             )  # fmt: skip
             self._crew = Crew(Actors(self._ray), setup, lambda line: say(console, line))
-
-            def wait(holders: list[Holder]) -> None:
-                say(console, f"waiting for {', '.join(map(str, holders)) or 'another process'}")
-
-            with shared(layout, RUN, wait):
-                for seat in places:
-                    self._crew.add(seat)
-                while not self._crew.settled():
-                    self._crew.turn()
-                    self._interrupts.check()
+            for seat in places:
+                self._crew.add(seat)
+            while not self._crew.settled():
+                self._crew.turn()
+                self._interrupts.check()
         return self._crew.pools
 
     def embed(self, work: Work, missing: Sequence[Unit], progress: Progress) -> Embedded:

@@ -8,7 +8,7 @@ private pool ends with it. Assumes: one `embed` at a time, `open` before it.
 """
 
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -93,7 +93,7 @@ class Station:
     """An actor."""
 
     def __init__(self) -> None:
-        self._desk = Desk()
+        self._desks: dict[int, Desk] = {}
         self._request = OnRequest()
         self._stack = ExitStack()
         self._setup: Setup | None = None
@@ -110,25 +110,32 @@ class Station:
             with _plain_errors():
                 self._check_same_folder(setup)
                 targets = list(setup.targets) or [self._own_pool(setup)]
-                console = Console(file=self._desk, soft_wrap=True)  # type: ignore[arg-type]  # it writes
+                said = Desk()
+                console = Console(file=said, soft_wrap=True)  # type: ignore[arg-type]  # it writes
                 self._pools = reach(targets, setup.access, setup.wait_seconds, console)
         except IndexerError as error:
             self._stack.close()
             return Failed(error)
-        return Opened(socket.gethostname(), self._pools, self._desk.news(0.0).lines)
+        return Opened(socket.gethostname(), self._pools, said.news(0.0).lines)
 
-    def embed(self, task: Task) -> Failed | None:
-        """Embeds what `exchange` hands in, until that says that it is the end or `stop` is called."""
+    def embed(self, job: int, task: Task) -> Failed | None:
+        """Embeds what `exchange` hands in, until that says that it is the end or `stop` is called.
+
+        Args:
+            job: Names this call; `exchange` may come before it.
+            task: What is embedded.
+        """
+        desk = self._desk(job)
         assert self._setup is not None  # noqa: S101 - `open` came first
         try:
             with _plain_errors(), shared(task.layout, RUN, lambda _: None), Claims(task.layout) as claims:
                 plan = load_plan(task.layout)
                 work = Work(task.config, task.layout, plan, committed(task.layout, plan), task.refused)
                 planned = {unit.number: unit for unit in plan.units}
-                units = claimed(self._planned(planned), task.layout, claims, self._pass)
+                units = claimed(_planned(planned, desk), task.layout, claims, partial(_pass, desk))
                 embed_units(
-                    work, self._pools, self._setup.access, units, self._desk,
-                    partial(self._told, claims), self._stopping,
+                    work, self._pools, self._setup.access, units, desk,
+                    partial(_told, desk, claims), partial(self._stopping, desk),
                 )  # fmt: skip
         except StoppedError:
             return None
@@ -136,40 +143,30 @@ class Station:
             return self._with_last_words(error)
         except IndexerError as error:
             return Failed(error)
-        finally:
-            self._desk.drop()
         return None
 
-    def _told(self, claims: Claims, commit: Commit) -> None:
-        claims.give(commit.receipt.unit.number)
-        self._desk.tell(commit=commit)
-
-    def exchange(self, units: list[int], end: bool) -> News:
+    def exchange(self, job: int, units: list[int], end: bool) -> News:
         """Hands units in, and takes out what happened; waits for that a little."""
-        self._desk.put(units, end=end)
-        return self._desk.news(_NEWS_SECONDS)
-
-    def last_news(self) -> News:
-        """Returns what is left to tell behind `embed`."""
-        return self._desk.news(0.0)
+        desk = self._desk(job)
+        desk.put(units, end=end)
+        return desk.news(_NEWS_SECONDS)
 
     def stop(self) -> None:
         """Ends `embed`: commits that began are finished."""
         self._request.stop()
-        self._desk.drop()
 
     def close(self) -> None:
         """Ends the private pool in order."""
         self._stack.close()
 
     @asynccontextmanager
-    async def _stopping(self) -> AsyncIterator[None]:
+    async def _stopping(self, desk: Desk) -> AsyncIterator[None]:
         """Whatever ends the block, the thread that waits for units ends, too."""
         async with self._request():
             try:
                 yield
             finally:
-                self._desk.drop()
+                desk.drop()
 
     @staticmethod
     def _check_same_folder(setup: Setup) -> None:
@@ -198,19 +195,29 @@ class Station:
         except IndexerError as told:
             return Failed(told)
 
-    def _planned(self, planned: dict[int, Unit]) -> Iterator[Unit]:
-        for number in self._desk.drawn():
-            if number not in planned:
-                raise StoreError(
-                    f"{socket.gethostname()} sees another plan, without unit {number}; run the same again"
-                )
-            yield planned[number]
+    def _desk(self, job: int) -> Desk:
+        return self._desks.setdefault(job, Desk())
 
-    def _pass(self, unit: Unit, receipt: Receipt | None) -> None:
-        if receipt is None:
-            self._desk.tell(passed=unit.number)
-        else:
-            self._desk.tell(found=receipt)
+
+def _planned(planned: Mapping[int, Unit], desk: Desk) -> Iterator[Unit]:
+    for number in desk.drawn():
+        if number not in planned:
+            raise StoreError(
+                f"{socket.gethostname()} sees another plan, without unit {number}; run the same again"
+            )
+        yield planned[number]
+
+
+def _told(desk: Desk, claims: Claims, commit: Commit) -> None:
+    claims.give(commit.receipt.unit.number)
+    desk.tell(commit=commit)
+
+
+def _pass(desk: Desk, unit: Unit, receipt: Receipt | None) -> None:
+    if receipt is None:
+        desk.tell(passed=unit.number)
+    else:
+        desk.tell(found=receipt)
 
 
 @contextmanager
