@@ -17,6 +17,7 @@ from tests.documentation.shell import COMMAND_SECONDS, Shell
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Set by `make tutorial`: nothing stands in for what takes minutes.
 WHOLE = bool(os.environ.get("WHOLE_TUTORIAL"))
+WHOLE_SECONDS = 1200.0  # the build of a real model takes a minute where nothing else runs
 # Machines that pages know by a letter: the pool that all pages share.
 POOLS = ("a:50051", "b:50051")
 
@@ -32,7 +33,7 @@ def test_a_page_does_what_it_says(
     for name, value in wanted.items():
         prepare[name](folder, value)
     addresses = Addresses({name: pool_port for name in POOLS if name in wanted.get("pool", "").split(",")})
-    shell = Shell(folder, addresses)
+    shell = Shell(folder, addresses, WHOLE_SECONDS if WHOLE else COMMAND_SECONDS)
     try:
         for block in runnable(page):
             if "stand-in" in block.notes and not WHOLE:
