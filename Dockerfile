@@ -3,8 +3,10 @@
 #   docker build --target indexer -t embedpool-indexer .    python -m indexer …
 # Neither holds torch; the worker holds no faiss either. Build bundles outside, with the `build` extra.
 ARG PYTHON_VERSION=3.13
+# Any image with `python` and a user database, for registries that hold other bases.
+ARG BASE=python:${PYTHON_VERSION}-slim
 
-FROM python:${PYTHON_VERSION}-slim AS source
+FROM ${BASE} AS source
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -15,13 +17,13 @@ COPY worker worker
 
 FROM source AS worker-install
 RUN python -m venv /opt/embedpool
-RUN /opt/embedpool/bin/pip install -c constraints.txt ".[worker,tracing]"
+RUN /opt/embedpool/bin/pip install -c constraints.txt ".[worker,http,tracing]"
 
 FROM source AS indexer-install
 RUN python -m venv /opt/embedpool
 RUN /opt/embedpool/bin/pip install -c constraints.txt ".[indexer]"
 
-FROM python:${PYTHON_VERSION}-slim AS run
+FROM ${BASE} AS run
 RUN useradd --system --uid 10001 --home-dir /tmp embedpool
 ENV PATH=/opt/embedpool/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001
@@ -35,10 +37,13 @@ CMD ["--help"]
 # Last, so that it is what a build without --target makes.
 FROM run AS worker
 COPY --from=worker-install /opt/embedpool /opt/embedpool
-EXPOSE 50051
+# Variables and no flags, because flags go before variables: whoever runs the image can change each of them.
+# Loopback of a container is of no use, so that it listens beyond; publish the port where you trust the network,
+# or set EMBEDPOOL_TLS_CERT and EMBEDPOOL_TLS_KEY to files mounted into it: with them all is encrypted.
+ENV EMBEDPOOL_BUNDLE=/bundle EMBEDPOOL_LISTEN=0.0.0.0:50051 EMBEDPOOL_INSECURE=true
+# gRPC, and the ports that EMBEDPOOL_HTTP_LISTEN and EMBEDPOOL_METRICS_LISTEN have in deploy/.
+EXPOSE 50051 8080 9464
+# Asks in plain text and without a token: give --health-cmd where TLS or tokens are asked for.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
   CMD ["python", "-m", "worker", "info", "--target", "127.0.0.1:50051"]
 ENTRYPOINT ["python", "-m", "worker", "serve"]
-# Loopback of a container is of no use, so that it listens beyond; publish the port where you trust the network,
-# or set EMBEDPOOL_TLS_CERT and EMBEDPOOL_TLS_KEY to files mounted into it: with them all is encrypted.
-CMD ["--bundle", "/bundle", "--listen", "0.0.0.0:50051", "--insecure"]

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 IMAGE_VENV = "/opt/embedpool"
 MAX_WORKER_MEGABYTES = 250  # installed size of the worker's environment, its interpreter aside
 INSTALL_SECONDS = 280
@@ -135,20 +137,21 @@ def test_the_wheel_holds_the_packages_and_nothing_else(context: Path, tmp_path: 
 def test_the_worker_image_serves_a_bundle(
     stages: dict[str, Stage], worker_venv: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    """The image's own command serves, its health check passes, and SIGTERM ends it with success."""
+    """The image's command serves what its variables say, its health check passes, and SIGTERM ends it."""
     stage = stages["worker"]
     (entry,) = stage.all("ENTRYPOINT")
-    (default,) = stage.all("CMD")
-    replaced = {"/bundle": str(tiny_bundle), "0.0.0.0:50051": "127.0.0.1:0"}
-    words = json.dumps([*json.loads(entry), *json.loads(default)])
+    variables = dict(pair.split("=", 1) for line in stage.all("ENV") for pair in line.split())
+    assert (variables["EMBEDPOOL_BUNDLE"], variables["EMBEDPOOL_LISTEN"]) == ("/bundle", "0.0.0.0:50051")
+    variables["EMBEDPOOL_BUNDLE"] = str(tiny_bundle)
+    variables["EMBEDPOOL_LISTEN"] = variables["EMBEDPOOL_HTTP_LISTEN"] = "127.0.0.1:0"
     log = (tmp_path / "log").open("w+")
     server = subprocess.Popen(
-        _in_image(words, worker_venv, replaced),
+        _in_image(entry, worker_venv, {}),
         cwd=tmp_path,  # outside the checkout, so that only what is installed can be imported
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, **variables, "PYTHONUNBUFFERED": "1"},
     )
     try:
         assert server.stdout is not None
@@ -159,6 +162,7 @@ def test_the_worker_image_serves_a_bundle(
         probe = _in_image(health[health.index("[") :], worker_venv, {"127.0.0.1:50051": address})
         checked = subprocess.run(probe, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
         assert checked.returncode == 0, checked.stderr
+        assert f"versions.embedpool: {VERSION}" in checked.stdout
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0
         dead = subprocess.run(probe, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
@@ -206,5 +210,7 @@ def test_images_run_without_root(stages: dict[str, Stage], target: str) -> None:
     assert run.all("USER") == ["10001"]
     assert run.all("STOPSIGNAL") == ["SIGTERM"]
     for name in ("ENTRYPOINT", "CMD"):
+        # A flag goes before a variable: in the image it could not be changed from outside.
+        assert target == "indexer" or not stages[target].all("CMD")
         assert all(isinstance(json.loads(form), list) for form in stages[target].all(name))
     assert list(stages)[-1] == "worker"
