@@ -19,10 +19,10 @@ SECONDS = 90.0  # of virtual time for each point
 
 @click.command()
 @click.option(
-    "--most-documents", default=10**8, show_default=True, help="Of the largest plan; 10^9 takes minutes."
+    "--most-documents", default=10**7, show_default=True, help="Of the largest plan; 10^9 takes minutes."
 )
 @click.option(
-    "--most-units", default=30_000, show_default=True, help="Committed units of the largest folder."
+    "--most-units", default=10_000, show_default=True, help="Committed units of the largest folder."
 )
 @click.option("--rate", default=60.0, show_default=True, help="Documents a second of a worker, two cores.")
 @click.option("--document-us", default=200.0, show_default=True, help="CPU time of a run for a document, µs.")
@@ -58,7 +58,7 @@ def main(
         )
     for held in (10, 1_000, 5_000):
         click.echo(f"a claim beside {held:,} that others hold: {1e6 * costs.claim_costs(held):.1f} µs")
-    for texts in (100_000, 1_000_000, 4_000_000):
+    for texts in (100_000, 1_000_000):
         cpu, size = costs.seen_costs(texts)
         click.echo(f"noting {texts:,} texts: {1e6 * cpu:.1f} µs and {size:.1f} bytes each")
     commits = [costs.commit_costs(rows) for rows in (256, 2048, 8192)]
