@@ -29,7 +29,7 @@ from tests.integration.http_door import (
 GOOD = {"model": "tiny", "input": "rain"}
 MAX_BODY = 3_000_000
 MAX_CONNECTIONS = 8
-READ_SECONDS = 3.0
+READ_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_no_body_is_the_servers_fault(served: Any) -> None:
     """Whatever a body holds, it is answered with 200 or with an error of the caller's."""
     with connection_to(served) as connection:
 
-        @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
         @given(BODIES)
         def answered(body: bytes) -> None:
             status, told, _ = ask(connection, body=body)
