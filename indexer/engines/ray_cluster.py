@@ -116,7 +116,10 @@ def _start(ray: Any, config: RayConfig, folder: str | None, interrupts: Interrup
             interrupts.check()
             if folder is None or attempt == _ATTEMPTS:
                 what = f"cannot join the cluster at {config.address}" if config.address else "does not start"
-                raise EngineError(f"Ray {what}: {_first_line(error)}") from error
+                raise EngineError(
+                    f"Ray {what}: {_first_line(error)}. A cluster started with 'ray start --head' "
+                    "can be named with --ray-address"
+                ) from error
         else:
             return
         finally:

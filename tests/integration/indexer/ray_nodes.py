@@ -11,6 +11,7 @@ import tempfile
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # for a busy machine
 
 
 def _ports() -> dict[str, int]:

@@ -19,8 +19,10 @@ from build_models.quality.docstrings import Docstring
 from indexer.client import Client
 
 ROWS, UNIT_ROWS, OPEN_UNITS = 2000, 20, 10  # the last: units that an actor has at most
-READY_SECONDS = 120.0
-RUN_SECONDS = 150.0
+READY_SECONDS = 250.0  # Ray starts a dozen processes, slowly where others compute
+RUN_SECONDS = 250.0
+
+pytestmark = pytest.mark.timeout(900)
 
 
 class Cluster:
@@ -39,22 +41,24 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def _cluster() -> Iterator[Cluster]:
+def _cluster(log: Path) -> Iterator[Cluster]:
     command = [sys.executable, str(Path(__file__).with_name("ray_nodes.py")), "1", "1"]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+        )
     try:
-        yield Cluster(process)
+        made = Cluster(process)
+        assert made.address, log.read_text()
+        yield made
     finally:
         process.communicate(timeout=READY_SECONDS)
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster that the tests of this file share; the last of them takes a node away."""
-    with _cluster() as made:
-        assert made.address, "the cluster did not come up"
+    with _cluster(tmp_path_factory.mktemp("cluster") / "log") as made:
         yield made
 
 
@@ -230,7 +234,7 @@ def test_a_node_is_switched_off(road: Road, cluster: Cluster, expected: tuple[st
 def test_a_cluster_of_its_own_ends_with_the_run(
     road: Road, expected: tuple[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGTERM finishes commits that began; no process, file or word of the cluster that was started is left."""
+    """SIGTERM finishes commits that began; no process, file or word of the cluster of its own is left."""
     monkeypatch.setenv("RAY_UNDER_TEST", str(road.folder))
     folders = set(Path("/tmp").glob("embedpool-ray-*"))  # noqa: S108 - where the command makes them
     command = (*road.command, "--worker", road.address, "--output", road.folder / "own")
