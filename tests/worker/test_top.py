@@ -208,7 +208,7 @@ def test_a_picture_tells_what_an_operator_looks_for() -> None:
         "a-model, int8, 384 dimensions  generation 1  abababababab",
         "queries      4.50     45.0       3   2.0 KiB   1.75 ms 2.49 ms  1.75 ms 2.49 ms",
         "not ok now  queries 4 overloaded",
-        "10.0.0.1:50051  AWAY  nobody answers",
+        "10.0.0.1:50051  AWAY\nnobody answers",
         "100     idle    10.0        1 25.0 MiB",
         "ended       1 killed",
     ):

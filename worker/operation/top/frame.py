@@ -108,10 +108,8 @@ def _all(fleet: Fleet, canvas: Canvas) -> list[Line]:
 def _server(server: Watched, canvas: Canvas, *, brief: bool) -> list[Line]:
     state = server.snapshot
     if state is None or server.away:
-        told = f"AWAY  {server.away}" if server.away else "not asked yet"
-        return [
-            (Span(server.target, Style.NAME), Span(f"  {told}", Style.BAD if server.away else Style.FAINT))
-        ]
+        told = Span("  AWAY", Style.BAD) if server.away else Span("  not asked yet", Style.FAINT)
+        return [(Span(server.target, Style.NAME), told), (Span(server.away, Style.FAINT),)]
     interval, model = server.interval, state.model
     streams = "1 stream" if state.open_streams == 1 else f"{state.open_streams} streams"
     return [
