@@ -20,20 +20,16 @@ from worker.requests.bulk import BulkStream
 from worker.requests.intake import Intake, Options, check_text
 from worker.requests.outcomes import outcome_of
 from worker.requests.queries import Embeddings, Queries
+from worker.requests.telling import Telling
 from worker.scheduling.admission import Admission, Waiting
 from worker.scheduling.scheduler import Priority
 from worker.settings.config import ServeConfig
 from worker.statistics import Outcome, Statistics
-from worker.tokenizer import Token
 
 DRAINS = "the server drains; send what follows to another one"
 
 # Seconds after which a stream that was refused may be tried again; arbitrary: streams last.
 _STREAM_RETRY_SECONDS = 1.0
-
-# What telling the tokens of a text costs here for each of its bytes: a token of prose has four or five of
-# them, and takes some 150 as a part of an answer; an estimate.
-_TOLD_BYTES_PER_BYTE = 32
 
 _T = TypeVar("_T")
 
@@ -76,12 +72,15 @@ class Frontend:
         self._intake = intake
         self._statistics = statistics
         self._numbers = itertools.count()
-        self._admission = Admission(
+        bounds = (
             config.limits.max_query_bytes_in_flight,
             config.max_query_wait_seconds,
             config.processes,
             config.bulk_share,
         )
+        self._admission = Admission(*bounds)
+        # Apart: who looks at the tokens of a large text keeps no query out.
+        self._telling = Admission(*bounds, of="texts to tokenize")
         self._queries = Queries(self._next_number, config, pool, intake, self._admission)
         self._streams: set[BulkStream] = set()
         self._conversations: set[Conversation] = set()
@@ -160,36 +159,28 @@ class Frontend:
                 answered = batch
         return answered
 
-    async def tokens(
-        self,
-        text: str,
-        prompt_for: Callable[[Model], str],
-        tell: Callable[[Iterator[Token]], _T],
-        *,
-        special: bool,
-    ) -> _T:
-        """Returns what `tell` makes of the tokens of a text; for a long one it is called in a thread.
-
-        Args:
-            text: The text, which is not cut.
-            prompt_for: Tells what a model wants in front of it.
-            tell: Makes an answer of the tokens.
-            special: Whether the tokens that the tokenizer adds are wanted too.
+    async def tokens(self, telling: Telling[_T]) -> _T:
+        """Tells the tokens of a text.
 
         Raises:
             WorkerError: It is refused, or the tokenizer failed.
         """
-        size = check_text(text, self.config.limits)
+        cost = telling.cost(check_text(telling.text, self.config.limits))
         nothing = Waiting(0, bulk=False)
-        with (
-            self._admitted(),
-            self.pool.lease() as model,
-            self._admission.admitted(0, size * _TOLD_BYTES_PER_BYTE, nothing, model.manifest.max_tokens),
-        ):
-            whole = prompt_for(model) + text
-            return await self._intake.tokens(
-                len(whole), lambda: tell(model.tokenizer.tokens(whole, special=special))
-            )
+        longest = self.pool.current.manifest.max_tokens
+        with self._admitted(), self._telling.admitted(0, cost, nothing, longest):
+            return await self.tokens_in_turn(telling)
+
+    async def tokens_in_turn(self, telling: Telling[_T]) -> _T:
+        """Tells the tokens of a text that a stream holds, which holds no other.
+
+        Raises:
+            WorkerError: It is refused, or the tokenizer failed.
+        """
+        check_text(telling.text, self.config.limits)
+        with self.pool.lease() as model:
+            whole = telling.prompt_for(model) + telling.text
+            return await self._intake.tokens(len(whole), lambda: telling.told(model.tokenizer, whole))
 
     async def converse(self, speak: Callable[[BulkStream], Conversation]) -> None:
         """Serves a bulk stream to its end.

@@ -65,12 +65,22 @@ class Admission:
         max_wait_seconds: Longest wait for a process that a query may be expected to have.
         processes: Compute processes.
         bulk_share: Share of the tokens that waiting bulk work may claim.
+        of: What those are called that it counts.
 
     Attributes:
+        of: The same.
         bytes: What the queries in flight hold.
     """
 
-    def __init__(self, max_bytes: int, max_wait_seconds: float, processes: int, bulk_share: float) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        max_wait_seconds: float,
+        processes: int,
+        bulk_share: float,
+        of: str = "queries",
+    ) -> None:
+        self.of = of
         self._max_bytes = max_bytes
         self._max_wait = max_wait_seconds
         self._processes = processes
@@ -160,8 +170,8 @@ class Admitted:
         # A query that meets no other may be of any size that passed its own limits.
         if others and admission.bytes + cost > admission._max_bytes:  # noqa: SLF001  one thing in two classes
             raise OverloadError(
-                f"queries in flight hold {admission.bytes} bytes, this one needs {cost} more, the limit "
-                f"max_query_bytes_in_flight is {admission._max_bytes}; try again",  # noqa: SLF001
+                f"{admission.of} in flight hold {admission.bytes} bytes, this one needs {cost} more, the "
+                f"limit max_query_bytes_in_flight is {admission._max_bytes}; try again",  # noqa: SLF001
                 admission._retry_after(expected_wait),  # noqa: SLF001
             )
         self.cost += cost

@@ -8,6 +8,7 @@ from embedpool.wires import tei_pb2_grpc
 from worker.errors import WorkerError
 from worker.requests.bulk import BulkStream
 from worker.requests.frontend import Frontend
+from worker.requests.telling import Telling
 from worker.wires.status import abort
 from worker.wires.tei.conversation import Context, EmbedConversation, TokenizeConversation
 from worker.wires.tei.messages import (
@@ -72,7 +73,7 @@ class TokenizeService(tei_pb2_grpc.TokenizeServicer):
     async def Tokenize(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:  # noqa: N802
         """Tells the tokens of one text."""
         try:
-            return await self._tokens(request)
+            return await self._frontend.tokens(_telling(request))
         except WorkerError as error:
             await abort(context, worded(error), TABLE)
 
@@ -80,14 +81,16 @@ class TokenizeService(tei_pb2_grpc.TokenizeServicer):
         """Tells the tokens of texts, each in its turn."""
 
         def speak(_: BulkStream) -> TokenizeConversation:
-            return TokenizeConversation(context, self._tokens)
+            return TokenizeConversation(context, tell)
+
+        async def tell(request: pb.EncodeRequest) -> pb.EncodeResponse:
+            return await self._frontend.tokens_in_turn(_telling(request))
 
         try:
             await self._frontend.converse(speak)
         except WorkerError as error:
             await abort(context, error, TABLE)
 
-    async def _tokens(self, request: pb.EncodeRequest) -> pb.EncodeResponse:
-        return await self._frontend.tokens(
-            request.inputs, partial(prompt_of, request), encode_response, special=request.add_special_tokens
-        )
+
+def _telling(request: pb.EncodeRequest) -> Telling[pb.EncodeResponse]:
+    return Telling(request.inputs, request.add_special_tokens, partial(prompt_of, request), encode_response)
