@@ -18,10 +18,14 @@ COPY worker worker
 FROM source AS worker-install
 RUN python -m venv /opt/embedpool
 RUN /opt/embedpool/bin/pip install -c constraints.txt ".[worker,http,tracing]"
+# Nothing is installed in a running image.
+RUN /opt/embedpool/bin/pip uninstall -q -y pip setuptools
 
 FROM source AS indexer-install
 RUN python -m venv /opt/embedpool
 RUN /opt/embedpool/bin/pip install -c constraints.txt ".[indexer]"
+# Nothing is installed in a running image.
+RUN /opt/embedpool/bin/pip uninstall -q -y pip setuptools
 
 FROM ${BASE} AS run
 RUN useradd --system --uid 10001 --home-dir /tmp embedpool
