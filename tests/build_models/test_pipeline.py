@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]  # no stubs are installed
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import IO, cast
 
-import psutil  # type: ignore[import-untyped]  # no stubs are installed
+import psutil
 
 from tests.documentation.addresses import Addresses
 from tests.documentation.blocks import Command, matches

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]  # no stubs are installed
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
