@@ -66,6 +66,7 @@ class Batch:
         began_ns: When it was taken in, by `time.perf_counter_ns`.
         queued_ns: When its first texts were queued; 0 before.
         tokenized_ns: When its last texts so far were tokenized.
+        counted: Whether it is known how its texts ended.
     """
 
     def __init__(self, batch_id: int, model: Model, options: Options, texts: Sequence[bytes]) -> None:
@@ -79,6 +80,7 @@ class Batch:
         self.lease = ExitStack()
         self.began_ns = self.tokenized_ns = time.perf_counter_ns()
         self.queued_ns = 0
+        self.counted = False
 
     def bytes_of_windows(self, windows: int) -> int:
         """Returns what windows that keep their vectors hold here until the answer, beyond one vector."""

@@ -125,7 +125,9 @@ class BulkStream:
         """Yields each batch when it is done, until the stream has ended and nothing is in flight."""
         while True:
             while self._done:
-                yield self._done.popleft()
+                batch = self._done.popleft()
+                self._count(batch)
+                yield batch
             if self._ended and not self._in_flight:
                 return
             self._changed.clear()
@@ -136,6 +138,24 @@ class BulkStream:
         del self._in_flight[batch.batch_id]
         batch.lease.close()
         self._hold(-batch.cost)
+
+    def close(self) -> None:
+        """Drops what is still in flight."""
+        for number in self._numbers.values():
+            self._pool.cancel(number)
+        for batch in self._in_flight.values():
+            if not batch.counted:
+                self._statistics.text(Priority.BULK, Outcome.CANCELLED, batch.size)
+            batch.lease.close()
+        self._in_flight.clear()
+        self.bytes = 0
+
+    def _count(self, batch: Batch) -> None:
+        """Notes how the texts of a batch ended.
+
+        Before its answer is written: a caller that leaves with the last answer in hand may cancel that write.
+        """
+        batch.counted = True
         tokens = 0
         for row, text in enumerate(batch.texts):
             if (error := batch.gather.errors.get(row)) is not None:
@@ -147,16 +167,6 @@ class BulkStream:
         run = (batch.gather.run_began_ns, batch.gather.run_ended_ns)
         stages = stages_of(batch.began_ns, batch.tokenized_ns, batch.queued_ns, *run)
         note_batch(batch.size, tokens, batch.model.manifest.fingerprint, stages)
-
-    def close(self) -> None:
-        """Drops what is still in flight."""
-        for number in self._numbers.values():
-            self._pool.cancel(number)
-        for batch in self._in_flight.values():
-            self._statistics.text(Priority.BULK, Outcome.CANCELLED, batch.size)
-            batch.lease.close()
-        self._in_flight.clear()
-        self.bytes = 0
 
     def _take(self, batch_id: int, texts: Sequence[bytes], read_options: Callable[[Model], Options]) -> Batch:
         with ExitStack() as lease:
