@@ -30,6 +30,7 @@ class AsyncClient:
 
     Example:
         >>> import asyncio
+        >>> from indexer.client import AsyncClient
         >>> async def main():
         ...     async with AsyncClient("127.0.0.1:50051") as client:
         ...         found = await client.embed_query(["sort a list"])

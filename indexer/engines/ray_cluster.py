@@ -24,7 +24,6 @@ _FOLDER_BYTES = 20  # of the path of the folder for temporary files, see `_folde
 _CONNECT_SECONDS = 10.0  # to a cluster's address; generous
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no reports to Ray's makers
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # a driver's would go to stderr
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what it would become anyway, with a warning
 }
 
