@@ -22,6 +22,9 @@ QUESTIONS = 1000  # more than one measurement asks, so that none is asked twice 
 PICTURE = Path("docs/latency.png")
 GROWTH = Path("docs/indexing.png")
 RECIPES = Path("docs/pareto.png")
+SCALING = Path("docs/scaling.png")
+# What the figures of docs/scaling.md were made with.
+SCALING_SIZES = ("--most-documents", "100000000", "--most-units", "20000")
 
 
 def main() -> None:
@@ -32,8 +35,8 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="bundle to measure (default: builds one)")
     parser.add_argument(
         "--only",
-        choices=["throughput", "latency", "indexing", "recipes"],
-        help="one part (default: all); latency takes 8 minutes, indexing 12, recipes 3",
+        choices=["throughput", "latency", "indexing", "recipes", "scaling"],
+        help="one part (default: all); latency takes 8 minutes, indexing 12, recipes 3, scaling 5",
     )
     parser.add_argument(
         "--growth",
@@ -55,6 +58,9 @@ def main() -> None:
     if options.only in (None, "recipes"):
         shutil.copy(environments.searched_bundle() / "pareto.png", RECIPES)
         print(f"drawn to {RECIPES}")
+    if options.only in (None, "scaling"):
+        command = [sys.executable, "-m", "tests.simulation.driver", *SCALING_SIZES, "--plot", str(SCALING)]
+        subprocess.run(command, check=True)
     if options.only in (None, "throughput"):
         _throughput(bundle, corpus, options, machine)
 
