@@ -8,11 +8,11 @@ import click
 from rich.console import Console
 
 from indexer.commands.engine_options import engine_options, open_engine
+from indexer.commands.plan_options import input_option, plan_of, plan_options, wishes_of
 from indexer.commands.pool_options import access_of, pool_options
 from indexer.commands.recall_command import wish_options
 from indexer.commands.report import summary_lines
-from indexer.config import AUTO, FlowConfig, OnError, PlanConfig, RunConfig, VectorType, Wishes
-from indexer.index.memory_rule import parse_bytes
+from indexer.config import AUTO, FlowConfig, OnError, RunConfig
 from indexer.operations.pipeline import run_index
 from indexer.operations.run_report import RunReport
 
@@ -20,37 +20,18 @@ _MIB = 1 << 20
 
 
 @click.command()
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    required=True,
-    help="Parquet file, folder or glob, local or a URI such as s3://bucket/folder; may be repeated.",
-)
+@input_option
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the index.")
 @pool_options
 @engine_options
-@click.option("--id-column", default=PlanConfig.id_column, help="Column of ids: text or whole numbers.")
-@click.option(
-    "--text-columns", default=",".join(PlanConfig.text_columns), help="Columns of text, joined by a newline."
-)
+@plan_options
 @click.option(
     "--index-key",
     default=AUTO,
     help="FAISS factory string; auto: exact up to 10,000 vectors, then what suits the wishes below.",
 )
-@click.option(
-    "--max-index-memory-usage", help="Memory that the FAISS index may take, as 4GB or 512MiB.  [default: any]"
-)
 @wish_options
-@click.option(
-    "--vector-type",
-    type=click.Choice([kind.value for kind in VectorType]),
-    default="float32",
-    help="As stored.",
-)
 @click.option("--limit", type=int, help="Rows to index, counted over all inputs.  [default: all]")
-@click.option("--unit-rows", default=PlanConfig.unit_rows, help="Rows that are committed together.")
 @click.option("--retry-seconds", default=FlowConfig.retry_seconds, help="Seconds a pool may be away.")
 @click.option(
     "--refresh-seconds",
@@ -68,16 +49,6 @@ _MIB = 1 << 20
 @click.option(
     "--max-build-memory",
     help="Memory that building the FAISS index may take.  [default: half of what there is]",
-)
-@click.option(
-    "--chunk-tokens",
-    default=PlanConfig.chunk_tokens,
-    help="A document of more tokens has a vector for each chunk of so many; 0: its end is cut.",
-)
-@click.option(
-    "--chunk-overlap",
-    default=PlanConfig.chunk_overlap,
-    help="Tokens of a chunk that are in the one before, too.",
 )
 @click.option(
     "--on-error",
@@ -102,8 +73,8 @@ def run(worker: str | None, bundle: Path | None, **options: Any) -> None:
         inputs=options["inputs"],
         output=options["output"],
         index_key=options["index_key"],
-        wishes=_wishes(options),
-        plan=_plan(options),
+        wishes=wishes_of(options),
+        plan=plan_of(options, options["limit"]),
         flow=_flow(options, private=bundle is not None),
         on_error=OnError(options["on_error"]),
         new_model=options["new_model"],
@@ -118,26 +89,6 @@ def run(worker: str | None, bundle: Path | None, **options: Any) -> None:
     report.done(summary)
     for line in summary_lines(config.output, summary):
         click.echo(line)
-
-
-def _wishes(options: Mapping[str, Any]) -> Wishes:
-    memory, building = (
-        None if options[name] is None else parse_bytes(options[name])
-        for name in ("max_index_memory_usage", "max_build_memory")
-    )
-    return Wishes(memory, options["target_recall"], options["max_query_ms"], building)
-
-
-def _plan(options: Mapping[str, Any]) -> PlanConfig:
-    return PlanConfig(
-        id_column=options["id_column"],
-        text_columns=tuple(name.strip() for name in options["text_columns"].split(",")),
-        vector_type=VectorType(options["vector_type"]),
-        unit_rows=options["unit_rows"],
-        limit=options["limit"],
-        chunk_tokens=options["chunk_tokens"],
-        chunk_overlap=options["chunk_overlap"],
-    )
 
 
 def _flow(options: Mapping[str, Any], *, private: bool) -> FlowConfig:

@@ -10,15 +10,10 @@ from hypothesis import given
 
 from worker.bundle import Manifest, Pooling
 from worker.errors import NotServedError, OverloadError, RequestError, UnavailableError
-from worker.wires.open_inference.parameters import (
-    InputType,
-    Truncate,
-    Value,
-    Wanted,
-    read_parameters,
-)
+from worker.wires.open_inference.parameters import Value, read_parameters
 from worker.wires.open_inference.served import check_served, names_of, version_of
 from worker.wires.open_inference.tensors import count_of, decode_raw
+from worker.wires.wanted import InputType, Truncate, Wanted
 from worker.wires.wording import Words, reworded
 
 MANIFEST = Manifest(

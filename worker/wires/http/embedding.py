@@ -103,10 +103,10 @@ class Embedding:
         return Answered(self._list(data, request.model, embedded.tokens), tuple(headers))
 
     async def _query(self, request: EmbeddingRequest) -> _Embedded:
-        answer = await self._frontend.query(request.texts, request.options)
+        answer = await self._frontend.query(request.texts, request.wanted.options)
         texts, manifest = answer.embeddings.texts, answer.model.manifest
         return _Embedded(
-            cut(answer.embeddings.gather.vectors, request.dimensions, normalize=manifest.normalize),
+            cut(answer.embeddings.gather.vectors, request.wanted.dimensions, normalize=manifest.normalize),
             sum(text.token_count for text in texts),
             sum(text.truncated for text in texts),
             manifest.fingerprint,
@@ -117,14 +117,14 @@ class Embedding:
         spoken: list[Batches] = []
 
         def speak(bulk: BulkStream) -> Batches:
-            spoken.append(Batches(bulk, encoded, request.options, self._limits))
+            spoken.append(Batches(bulk, encoded, request.wanted.options, self._limits))
             return spoken[0]
 
         await self._frontend.converse(speak)
         batches = spoken[0]
         texts, manifest = list(batches.texts()), batches.model.manifest
         return _Embedded(
-            cut(batches.vectors(), request.dimensions, normalize=manifest.normalize),
+            cut(batches.vectors(), request.wanted.dimensions, normalize=manifest.normalize),
             sum(text.token_count for text in texts),
             sum(text.truncated for text in texts),
             manifest.fingerprint,

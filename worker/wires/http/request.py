@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from worker.models import Model
-from worker.requests.intake import Options, check_dimensions, find_prompt
 from worker.wires.http.refusals import BAD_REQUEST, HttpError
+from worker.wires.wanted import InputType, Truncate, Wanted
 
 _MEMBERS = (
     "input",
@@ -40,21 +39,6 @@ class Encoding(StrEnum):
     BASE64 = "base64"  # little-endian float32
 
 
-class InputType(StrEnum):
-    """What the texts are; it puts the model's prompt for them in front, and picks their class."""
-
-    QUERY = "query"
-    DOCUMENT = "document"
-    PASSAGE = "passage"  # another word for document
-
-
-class Truncate(StrEnum):
-    """What becomes of a text that is longer than the model reads."""
-
-    END = "END"  # its end is cut off
-    NONE = "NONE"  # it is refused
-
-
 @dataclass(frozen=True)
 class EmbeddingRequest:
     """A request that can be embedded.
@@ -63,41 +47,18 @@ class EmbeddingRequest:
         texts: One at least.
         model: Name that the caller used.
         encoding: How the values of its vectors are written.
-        dimensions: Leading dimensions to keep; 0 for all.
-        input_type: What the texts are; None where the caller did not say.
-        prompt_name: Name of the model's prompt to put in front, "" for none; None where nothing was said.
-        truncate: What becomes of a text that is too long.
+        wanted: How they are to be embedded.
     """
 
     texts: Sequence[str]
     model: str
-    encoding: Encoding = Encoding.FLOAT
-    dimensions: int = 0
-    input_type: InputType | None = None
-    prompt_name: str | None = None
-    truncate: Truncate = Truncate.END
+    encoding: Encoding
+    wanted: Wanted
 
     @property
     def is_query(self) -> bool:
-        """Whether it goes before bulk work: what the caller says, else a single text does."""
-        if self.input_type is None:
-            return len(self.texts) == 1
-        return self.input_type is InputType.QUERY
-
-    def options(self, model: Model) -> Options:
-        """Returns how a model is to embed it; without the caller's word no prompt is put in front.
-
-        Raises:
-            RequestError: The model has no such prompt, or fewer dimensions.
-        """
-        manifest, default = model.manifest, ""
-        if self.input_type is not None:
-            default = manifest.query_prompt if self.is_query else manifest.document_prompt
-        return Options(
-            dimensions=check_dimensions(manifest, self.dimensions),
-            prompt=find_prompt(manifest, self.prompt_name, default),
-            reject_long=self.truncate is Truncate.NONE,
-        )
+        """Whether it goes before bulk work."""
+        return self.wanted.is_query(len(self.texts))
 
 
 def read_request(value: object, max_inputs: int) -> EmbeddingRequest:
@@ -118,10 +79,12 @@ def read_request(value: object, max_inputs: int) -> EmbeddingRequest:
         texts=_texts(members.get("input"), max_inputs),
         model=_string(members, "model", required=True) or "",
         encoding=_choice(members, "encoding_format", Encoding) or Encoding.FLOAT,
-        dimensions=_dimensions(members.get("dimensions")),
-        input_type=_choice(members, "input_type", InputType),
-        prompt_name=_string(members, "prompt_name"),
-        truncate=_choice(members, "truncate", Truncate) or Truncate.END,
+        wanted=Wanted(
+            input_type=_choice(members, "input_type", InputType),
+            truncate=_choice(members, "truncate", Truncate) or Truncate.END,
+            dimensions=_dimensions(members.get("dimensions")),
+            prompt_name=_string(members, "prompt_name"),
+        ),
     )
 
 

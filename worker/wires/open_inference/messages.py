@@ -12,9 +12,10 @@ from embedpool.wires import open_inference_pb2 as pb
 from worker.errors import RequestError
 from worker.models import Model
 from worker.settings.config import Limits
-from worker.wires.open_inference.parameters import Value, Wanted, read_parameters
+from worker.wires.open_inference.parameters import Value, read_parameters
 from worker.wires.open_inference.served import names_of, version_of
 from worker.wires.open_inference.tensors import count_of, decode_raw
+from worker.wires.wanted import Wanted
 
 _TEXT = "text"
 _BYTES = "BYTES"
