@@ -169,6 +169,21 @@ def test_cut_texts_are_told_or_refused(client: openai.OpenAI) -> None:
             client.embeddings.create(model="other", input=texts, extra_body={"truncate": "NONE"})
 
 
+def test_either_end_of_a_long_text_can_be_kept(client: openai.OpenAI) -> None:
+    """`truncate: START` embeds the last words, `END` and nothing at all the first ones."""
+    first, last = "snow " * 200, "rain " * 200
+
+    def vector(text: str, **extra: str) -> list[float]:
+        found: list[float] = (
+            client.embeddings.create(model="other", input=text, extra_body=extra).data[0].embedding
+        )
+        return found
+
+    assert vector(first + last, truncate="START") == vector(last, truncate="START")
+    assert vector(first + last, truncate="END") == vector(first + last) == vector(first)
+    assert vector(first) != vector(last)
+
+
 @pytest.mark.parametrize(
     ("body", "param", "words"),
     [

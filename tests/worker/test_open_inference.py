@@ -110,7 +110,7 @@ def test_parameters() -> None:
     [
         ({"input_typ": "query"}, "'input_typ' is not known; did you mean input_type"),
         ({"sequence_id": 5}, "'sequence_id' is not known; known are input_type"),
-        ({"input_type": "Query"}, "input_type is 'Query', it must be query or passage or document"),
+        ({"input_type": "Query"}, "input_type is 'Query', it must be query or document or passage"),
         ({"input_type": 5}, "input_type is an integer, it must be a string"),
         ({"truncate": "LEFT"}, "truncate is 'LEFT', it must be END or START or NONE"),
         ({"truncate": True}, "truncate is a boolean"),
