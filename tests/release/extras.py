@@ -8,15 +8,15 @@ from pathlib import Path
 
 # Extras to the code that must run with them and nothing else; `build` is gigabytes where torch carries CUDA.
 SMOKE = {
-    "worker": "from worker.__main__ import main; main(['serve', '--help'], standalone_mode=False)",
-    "worker,http": "from worker.wires.http.codec import Codec; import uvicorn, httptools; Codec()",
-    "worker,top": "import rich; from worker.__main__ import main; main(['top', '--help'], standalone_mode=0)",
-    "worker,tracing": "import worker.operation.tracing, opentelemetry.sdk",
-    "indexer": "from indexer.__main__ import main; main(['run', '--help'], standalone_mode=False)",
-    "ray": "import ray, indexer.engines.ray_engine",
-    "langchain": "import indexer.adapters.langchain",
-    "llama-index": "import indexer.adapters.llama_index",
-    "haystack": "import indexer.adapters.haystack",
+    "worker": ("-m", "worker", "serve", "--help"),
+    "worker,http": ("-c", "from worker.wires.http.codec import Codec; import uvicorn, httptools; Codec()"),
+    "worker,top": ("-c", "import rich, worker.operation.top.screen"),
+    "worker,tracing": ("-c", "import worker.operation.tracing, opentelemetry.sdk"),
+    "indexer": ("-m", "indexer", "run", "--help"),
+    "ray": ("-c", "import ray, indexer.engines.ray_engine"),
+    "langchain": ("-c", "import indexer.adapters.langchain"),
+    "llama-index": ("-c", "import indexer.adapters.llama_index"),
+    "haystack": ("-c", "import indexer.adapters.haystack"),
 }
 
 
@@ -60,7 +60,7 @@ def check(wheel: Path, extra: str, constraints: Path) -> Installed:
         except subprocess.CalledProcessError as error:
             return Installed(extra, 0.0, f"pip ended with {error.returncode}")
         size = sum(path.lstat().st_size for path in (folder / "venv").rglob("*") if not path.is_dir())
-        for command in (["-m", "pip", "check"], ["-c", SMOKE[extra]]):
+        for command in (("-m", "pip", "check"), SMOKE[extra]):
             # Outside of the repository, whose packages would hide the installed ones.
             done = subprocess.run(
                 [str(python), *command], cwd=folder, capture_output=True, text=True, check=False
