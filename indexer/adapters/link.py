@@ -6,6 +6,7 @@ Assumes: who forks has not used it before, as with gRPC everywhere.
 """
 
 import asyncio
+import atexit
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -152,7 +153,8 @@ class Link:
                 self._client = _TwoWayClient(
                     self.targets, tls=self.tls, token=self.token, plaintext_token=self.plaintext_token
                 )
-                weakref.finalize(self, _close, self._client)
+                _open_clients.add(self._client)
+                weakref.finalize(self, self._client.abandon).atexit = False
             return self._client
 
 
@@ -184,9 +186,6 @@ class _TwoWayClient(Client):
                 raise
             raise PoolError("the client was closed during the call") from None
 
-    def is_own_thread(self) -> bool:
-        return threading.current_thread() is self._thread
-
 
 def vectors_of(documents: Iterable[Document]) -> NDArray[np.float32]:
     """Returns `[documents, dim]` float32, `[0, 0]` for none; raises PoolError naming texts without."""
@@ -217,9 +216,11 @@ def _rows(parts: Sequence[Embeddings]) -> NDArray[np.float32]:
     return np.concatenate([one.vectors for one in parts]) if parts else np.zeros((0, 0), np.float32)
 
 
-def _close(client: _TwoWayClient) -> None:
-    """Closes the client of a link that is gone; garbage may be collected in any thread, the client's too."""
-    if client.is_own_thread():
-        threading.Thread(target=client.close, name="embedpool-close").start()
-    else:
+_open_clients: "weakref.WeakSet[_TwoWayClient]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Ends in order what nobody closed, while there are threads to do it."""
+    for client in list(_open_clients):
         client.close()

@@ -5,6 +5,7 @@ Costs a fraction of a millisecond a call for the way to the loop's thread and ba
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -56,7 +57,7 @@ class Client:
         self._client = AsyncClient(targets, **settings)
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_report)
-        self._thread = threading.Thread(target=self._loop.run_forever, name="embedpool-client", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="embedpool-client", daemon=True)
         self._thread.start()
         try:
             self._run(self._client.open())
@@ -79,7 +80,14 @@ class Client:
         self._run(self._finish())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.close()
+
+    def abandon(self) -> None:
+        """Ends the connections soon, and waits for nothing: for finalizers.
+
+        Garbage is collected in any thread and at any place, also where gRPC holds a lock that closing needs.
+        """
+        with contextlib.suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(self._begin_to_end)
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -180,6 +188,14 @@ class Client:
             PoolError: One refuses.
         """
         return self._run(self._client.statistics(timeout=timeout))
+
+    def _work(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
+
+    def _begin_to_end(self) -> None:
+        self._ending = self._loop.create_task(self._finish())
+        self._ending.add_done_callback(lambda _: self._loop.stop())
 
     async def _finish(self) -> None:
         await self._client.close()

@@ -1,9 +1,11 @@
 """Adapters with the real libraries and a real pool: values, classes, prompts, errors, copies, TLS."""
 
 import asyncio
+import gc
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,31 @@ def test_settings_reach_the_pool_and_survive_a_copy(prompted: Prompted) -> None:
         check(query, other)
         np.testing.assert_array_equal(copied.embed_documents([PROMPTS["other"] + "a list"])[0], other)
     assert TOKEN not in repr(embeddings)
+
+
+def test_a_link_that_nobody_closed_ends_without_being_waited_for(prompted: Prompted) -> None:
+    """Garbage is collected anywhere, in a client's own thread too: it never waits there, and all goes."""
+    dropped, other = Link(prompted.address), Link(prompted.address)
+    for link in (dropped, other):
+        link.query(["a list"])
+    clients = [link._client for link in (dropped, other) if link._client is not None]
+    left, mine = (client._thread for client in clients)
+    in_the_loop = clients[1]._loop
+    done = threading.Event()
+
+    def collect() -> None:
+        gc.collect()
+        done.set()
+
+    del dropped, link, clients
+    in_the_loop.call_soon_threadsafe(collect)
+    assert done.wait(30)
+    left.join(30)
+    assert not left.is_alive()
+    with other:
+        assert other.query(["a list"]).shape[0] == 1
+    mine.join(30)
+    assert not mine.is_alive()
 
 
 def test_a_cancelled_call_is_cancelled_at_the_pool(prompted: Prompted) -> None:
