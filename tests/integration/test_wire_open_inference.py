@@ -215,7 +215,7 @@ def tensor(**values: Any) -> list[Values]:
             {"parameters": {"prompt_name": "no"}},
             "parameter prompt_name is 'no', the model's prompts are: none",
         ),
-        ({"parameters": {"input_type": "question"}}, "it must be query or passage or document"),
+        ({"parameters": {"input_type": "question"}}, "it must be query or document or passage"),
     ],
 )
 def test_what_is_refused(client: Client, values: Values, message: str) -> None:
