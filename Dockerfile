@@ -2,7 +2,8 @@
 #   docker build --target worker  -t embedpool-worker .     serves a bundle mounted at /bundle
 #   docker build --target indexer -t embedpool-indexer .    python -m indexer …
 # Neither holds torch; the worker holds no faiss either. Build bundles outside, with the `build` extra.
-ARG PYTHON_VERSION=3.13
+# The version that every test runs on.
+ARG PYTHON_VERSION=3.11
 # Any image with `python` and a user database, for registries that hold other bases.
 ARG BASE=python:${PYTHON_VERSION}-slim
 
