@@ -13,7 +13,7 @@ from indexer.errors import PoolError
 steps_taken = st.tuples(st.floats(0, 3, allow_subnormal=False), st.floats(0, 0.999, allow_subnormal=False))
 
 
-@given(st.lists(steps_taken, min_size=1, max_size=40), st.floats(1, 60))
+@given(st.lists(steps_taken, min_size=1, max_size=40), st.floats(1, 60, allow_subnormal=False))
 def test_a_pool_is_given_up_only_after_its_time(steps: list[tuple[float, float]], limit: float) -> None:
     """Delays grow to a bound, never reach past the limit, and giving up comes no sooner than needed."""
     outage = Outage(limit)

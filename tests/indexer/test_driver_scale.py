@@ -112,7 +112,9 @@ SMALL = Load(1, seconds=30.0)
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 4), st.floats(1e-6, 2e-3), st.integers(64, 4096))
+@given(
+    st.integers(1, 40), st.integers(1, 4), st.floats(1e-6, 2e-3, allow_subnormal=False), st.integers(64, 4096)
+)
 def test_a_simulated_run_keeps_its_bounds(
     workers: int, drivers: int, document_cpu: float, unit_rows: int
 ) -> None:

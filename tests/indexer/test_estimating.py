@@ -25,7 +25,7 @@ SIZES = FileSizes(unit=2_000, vector=1_600, receipt=500, rejects=900, reject=30,
 ZEN3_FLOPS = 78e9  # of a core in numpy's product, where FAISS's builds were timed
 
 groups = st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=5), min_size=1, max_size=6)
-shares = st.floats(0, 0.9)
+shares = st.floats(0, 0.9, allow_subnormal=False)
 
 
 def files_of(rows: list[list[int]]) -> list[InputFile]:
@@ -36,16 +36,20 @@ def files_of(rows: list[list[int]]) -> list[InputFile]:
 @st.composite
 def observations(draw: st.DrawFn) -> Observation:
     """Draws pools of any speed, and documents of any kind."""
-    mean = draw(st.floats(0.1, 1e5))
+    mean = draw(st.floats(0.1, 1e5, allow_subnormal=False))
     rejected = draw(shares)
     return Observation(
         processes=draw(st.integers(1, 64)),
-        documents=Rate(mean, mean * draw(st.floats(0.5, 1)), mean * draw(st.floats(1, 2))),
-        vectors_each=draw(st.floats(1, 20)),
+        documents=Rate(
+            mean,
+            mean * draw(st.floats(0.5, 1, allow_subnormal=False)),
+            mean * draw(st.floats(1, 2, allow_subnormal=False)),
+        ),
+        vectors_each=draw(st.floats(1, 20, allow_subnormal=False)),
         rejected=rejected,
         unsent=rejected * draw(shares),
         sizes=SIZES,
-        driver_seconds=draw(st.floats(1e-6, 1e-2)),
+        driver_seconds=draw(st.floats(1e-6, 1e-2, allow_subnormal=False)),
     )
 
 
@@ -110,7 +114,13 @@ def test_more_documents_never_take_less(seen: Observation, documents: int, more:
     assert few.vectors + few.rejects <= max(1, math.ceil(few.documents * max(1.0, seen.vectors_each)))
 
 
-@given(observations(), st.integers(1, 10**9), st.integers(1, 1000), st.integers(1, 64), st.floats(0, 1e5))
+@given(
+    observations(),
+    st.integers(1, 10**9),
+    st.integers(1, 1000),
+    st.integers(1, 64),
+    st.floats(0, 1e5, allow_subnormal=False),
+)
 def test_twice_the_machines_take_half_the_time_to_embed(
     seen: Observation, documents: int, machines: int, cores: int, alone: float
 ) -> None:
@@ -123,7 +133,13 @@ def test_twice_the_machines_take_half_the_time_to_embed(
     assert once.drivers <= twice.drivers <= 2 * once.drivers
 
 
-@given(observations(), st.integers(1, 10**9), st.integers(1, 64), st.floats(0, 1e5), st.floats(1, 1e7))
+@given(
+    observations(),
+    st.integers(1, 10**9),
+    st.integers(1, 64),
+    st.floats(0, 1e5, allow_subnormal=False),
+    st.floats(1, 1e7, allow_subnormal=False),
+)
 def test_the_machines_for_a_deadline_are_the_fewest(
     seen: Observation, documents: int, cores: int, alone: float, deadline: float
 ) -> None:
@@ -139,7 +155,7 @@ def test_the_machines_for_a_deadline_are_the_fewest(
         assert before > deadline or before == pytest.approx(deadline)
 
 
-@given(st.integers(4, 200), st.integers(1, 64), st.floats(0.01, 10), st.integers(0, 8))
+@given(st.integers(4, 200), st.integers(1, 64), st.floats(0.01, 10, allow_subnormal=False), st.integers(0, 8))
 def test_a_steady_pool_has_its_rate(answers: int, documents: int, gap: float, warm_up: int) -> None:
     """Answers at equal distance have one rate and no interval, wherever the slices lie."""
     found = steady([Answered(5 + gap * at, documents, 10 * documents) for at in range(answers)], warm_up)

@@ -17,8 +17,8 @@ from indexer.index.memory_rule import Kind, Shape, as_size, parse_bytes
 NOTHING = Wishes()
 counts = st.integers(0, 10**9)
 dims = st.sampled_from([8, 30, 32, 100, 384, 768, 1024, 4096])
-recalls = st.none() | st.floats(0.01, 1)
-times = st.none() | st.floats(0.01, 1000)
+recalls = st.none() | st.floats(0.01, 1, allow_subnormal=False)
+times = st.none() | st.floats(0.01, 1000, allow_subnormal=False)
 
 
 def _chosen(count: int, dim: int, wishes: Wishes) -> Shape:
@@ -61,7 +61,13 @@ def test_the_choice_fits_or_the_refusal_says_what_does(
     assert _chosen(count, dim, Wishes(least, recall, ms)).bytes(count, dim) == least
 
 
-@given(counts, dims, st.tuples(st.floats(1, 3000), st.floats(1, 3000)), recalls, times)
+@given(
+    counts,
+    dims,
+    st.tuples(st.floats(1, 3000, allow_subnormal=False), st.floats(1, 3000, allow_subnormal=False)),
+    recalls,
+    times,
+)
 def test_more_memory_never_gives_a_smaller_index(
     count: int, dim: int, shares: tuple[float, float], recall: float | None, ms: float | None
 ) -> None:
@@ -82,7 +88,7 @@ def test_unlimited_memory_is_the_same_as_very_much(
     assert _chosen(count, dim, Wishes(None, recall, ms)) == _chosen(count, dim, Wishes(10**18, recall, ms))
 
 
-@given(counts, dims, st.floats(0.01, 1), st.floats(0.01, 1))
+@given(counts, dims, st.floats(0.01, 1, allow_subnormal=False), st.floats(0.01, 1, allow_subnormal=False))
 def test_a_higher_recall_is_never_expected_in_less_time(
     count: int, dim: int, one: float, other: float
 ) -> None:
@@ -126,7 +132,12 @@ def test_cases_that_documents_show(count: int, wishes: Wishes, key: str, words: 
     assert "\n" not in choice.reason
 
 
-@given(st.integers(1, 10**8), st.floats(0.01, 100), st.sampled_from([384, 30]), st.none() | st.just(10**9))
+@given(
+    st.integers(1, 10**8),
+    st.floats(0.01, 100, allow_subnormal=False),
+    st.sampled_from([384, 30]),
+    st.none() | st.just(10**9),
+)
 def test_an_index_that_grows_keeps_its_key_for_long(
     planned: int, growth: float, dim: int, memory: int | None
 ) -> None:

@@ -135,7 +135,7 @@ points = st.lists(
         lambda effort, recall, ms: Point({"nprobe": effort}, recall, 1000 / ms, ms, 2 * ms),
         st.integers(1, 99),
         st.floats(0, 1, allow_subnormal=False),
-        st.floats(0.01, 100),
+        st.floats(0.01, 100, allow_subnormal=False),
     ),
     min_size=1,
 )
@@ -159,7 +159,12 @@ def test_what_is_on_the_front_is_beaten_by_nothing(measured: list[Point]) -> Non
     assert best == {(point.recall, point.queries_per_second) for point in front}
 
 
-@given(points, st.none() | st.floats(0.01, 1), st.none() | st.floats(0.01, 200), st.booleans())
+@given(
+    points,
+    st.none() | st.floats(0.01, 1, allow_subnormal=False),
+    st.none() | st.floats(0.01, 200, allow_subnormal=False),
+    st.booleans(),
+)
 def test_the_pick_meets_the_wishes_or_says_what_could(
     measured: list[Point], target: float | None, limit: float | None, by_time: bool
 ) -> None:

@@ -15,7 +15,11 @@ from worker.vectors import VectorType, cut, pack
 # No subnormals, nor values whose 127th part is one: a session that ran in this process before has switched
 # them off for its thread.
 _SMALLEST = float(np.float32(1e-30))
-floats = st.just(0.0) | st.floats(_SMALLEST, 1e3, width=32) | st.floats(-1e3, -_SMALLEST, width=32)
+floats = (
+    st.just(0.0)
+    | st.floats(_SMALLEST, 1e3, width=32, allow_subnormal=False)
+    | st.floats(-1e3, -_SMALLEST, width=32, allow_subnormal=False)
+)
 matrices = arrays(
     np.float32, array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=9), elements=floats
 ).filter(lambda array: array.shape[1] > 0)
