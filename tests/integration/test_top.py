@@ -145,9 +145,12 @@ def test_it_draws_what_happens_and_a_key_ends_it(server: WorkerServer, start_top
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_restore_the_terminal_too(
-    server: WorkerServer, start_top: StartTerminal, number: signal.Signals
+    server: WorkerServer, start_top: StartTerminal, number: signal.Signals, request: pytest.FixtureRequest
 ) -> None:
     """Ctrl-C and SIGTERM end it as q does, also while a server is away."""
+    # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     terminal = start_top("--target", f"{server.address},127.0.0.1:1")
     terminal.wait_for(r"127\.0\.0\.1:1  AWAY")
     terminal.process.send_signal(number)
