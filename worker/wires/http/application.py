@@ -115,7 +115,7 @@ class Application:
         try:
             status = await self._answer(exchange, route, call)
         except CallerGoneError:
-            pass
+            pass  # nobody is there to be answered; it counts as cancelled
         except asyncio.CancelledError:
             if not exchange.gone:
                 status = await self._refuse(exchange, call, _cut())
